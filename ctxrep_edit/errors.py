@@ -1,0 +1,56 @@
+"""Everything that ctxrep-edit raises on purpose.
+
+    CtxrepError
+    ├── InputError          a picture, mask, instruction or option that cannot be used (also a ValueError)
+    ├── ModelError          a model or pipeline that cannot be found, loaded or driven
+    │   └── UnknownPipeline no adapter knows this pipeline class
+    ├── RepulsionError      the hook could not do its work, or never ran
+    ├── WeightsError        the LPIPS weights are missing and cannot be fetched
+    ├── OutputError         a result cannot be written
+    └── PluginError         a plugin contradicts another or the hook specification
+
+Each message names the thing, the cause and the mend.
+"""
+
+__all__ = [
+    "CtxrepError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "PluginError",
+    "RepulsionError",
+    "UnknownPipeline",
+    "WeightsError",
+]
+
+
+class CtxrepError(Exception):
+    """Base of all errors that ctxrep-edit raises on purpose."""
+
+
+class InputError(CtxrepError, ValueError):
+    """A picture, mask, instruction or option that cannot be used."""
+
+
+class ModelError(CtxrepError):
+    """A model or pipeline that cannot be found, loaded or driven."""
+
+
+class UnknownPipeline(ModelError):
+    """No adapter knows this pipeline class."""
+
+
+class RepulsionError(CtxrepError):
+    """The repulsion hook could not do its work, or never ran."""
+
+
+class WeightsError(CtxrepError):
+    """The LPIPS weights are missing and cannot be fetched."""
+
+
+class OutputError(CtxrepError, OSError):
+    """A result cannot be written."""
+
+
+class PluginError(CtxrepError):
+    """A plugin contradicts another one or the hook specification."""

@@ -1,0 +1,127 @@
+"""From a model's name to a loaded diffusers pipeline, and what a model says about itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ctxrep_edit import plugins
+from ctxrep_edit.errors import ModelError
+from ctxrep_edit.settings import Repulsion
+
+PROFILE = "ctxrep.json"
+DEFAULT_MODEL = "kontext-nano"
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model that ships with a plugin.
+
+    folder: a diffusers pipeline folder. summary: one line for people. knows: whether an instruction belongs to what
+    the model was trained on; advice: what to tell someone whose instruction does not.
+    """
+
+    name: str
+    folder: Path
+    summary: str
+    knows: Callable[[str], bool]
+    advice: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a model folder may state about itself in `ctxrep.json`.
+
+    sizes: (width, height) in pixels that the model edits at; empty: the adapter decides. call: default arguments of
+    the pipeline. repulsion: settings that differ from the adapter's defaults.
+    """
+
+    sizes: tuple[tuple[int, int], ...] = ()
+    call: Mapping[str, Any] = field(default_factory=dict)
+    repulsion: Mapping[str, Any] = field(default_factory=dict)
+
+    def size(self, width: int, height: int) -> tuple[int, int] | None:
+        """The size whose aspect is nearest to width / height, in ratio; None where the model states none."""
+        if not self.sizes:
+            return None
+        aspect = width / height
+        return min(self.sizes, key=lambda s: max(aspect * s[1] / s[0], s[0] / (s[1] * aspect)))
+
+
+def profile(pipeline: Any) -> Profile:
+    """The profile of the folder that `pipeline` was loaded from; an empty one if there is none. Raises ModelError."""
+    origin = getattr(pipeline, "config", {}).get("_name_or_path")
+    file = Path(origin) / PROFILE if origin else None
+    if file is None or not file.is_file():
+        return Profile()
+    try:
+        stated = json.loads(file.read_text("utf-8"))
+        stated["sizes"] = tuple((int(w), int(h)) for w, h in stated.get("sizes", ()))
+        unknown = set(stated["repulsion"]) - {f.name for f in fields(Repulsion)} if "repulsion" in stated else set()
+        if unknown:
+            raise ValueError(f"unknown repulsion settings {sorted(unknown)}")
+        return Profile(**stated)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"The profile {file} cannot be used: {error}. Mend or delete the file.") from error
+
+
+def load_pipeline(model: str | Path | None = None, *, device: str | None = None, dtype: Any = None) -> Any:
+    """Loads a diffusers pipeline.
+
+    model: name of an embedded model (None: kontext-nano), a local folder, or a hub id. device: a torch device; None
+    takes the accelerator that torch finds, else the CPU. dtype: a torch dtype or its name; None takes float32 on a
+    CPU and bfloat16 elsewhere. Raises ModelError.
+    """
+    import torch
+
+    name = str(model or DEFAULT_MODEL)
+    if device is None:
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = str(found or "cpu")
+    embedded = plugins.models().get(name)
+    if embedded is not None:
+        return _embedded(embedded.folder, device, _dtype(dtype, "cpu"))
+    return _load(name, device, _dtype(dtype, device))
+
+
+@lru_cache(maxsize=2)
+def _embedded(folder: Path, device: str, dtype: Any) -> Any:
+    return _load(str(folder), device, dtype)
+
+
+def _dtype(dtype: Any, device: str) -> Any:
+    import torch
+
+    if dtype is None:
+        return torch.float32 if device.startswith("cpu") else torch.bfloat16
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"dtype {dtype!r} is not one a model can run in: use float32, bfloat16 or float16.")
+    return found
+
+
+def _load(name: str, device: str, dtype: Any) -> Any:
+    from diffusers import DiffusionPipeline
+
+    known = ", ".join(plugins.models())
+    path = Path(name)
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise ModelError(f"The folder {name} has no model_index.json, so it is not a diffusers pipeline folder.")
+    if not path.is_dir() and (path.is_absolute() or name.count("/") != 1):
+        raise ModelError(
+            f"There is no model {name!r}: name an embedded model ({known}), an existing local folder, or a hub id "
+            "such as black-forest-labs/FLUX.1-Kontext-dev."
+        )
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype)
+        return pipeline.to(device)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub, or "
+            f"use an embedded model ({known})."
+        ) from error

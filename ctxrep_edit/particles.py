@@ -1,0 +1,41 @@
+"""The particles of one set: a seed and a noise generator each, and whether they fit in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+
+from ctxrep_edit.errors import InputError
+
+FLOATS_PER_PIXEL = 600
+"""Peak working memory of a run, in numbers per pixel and particle: measured on kontext-nano, rounded up; the decoder's
+activations, which dominate there as in FLUX, grow with the pixels and not with the transformer's width."""
+
+
+def seeds(seed: int | None, n: int) -> list[int]:
+    """One seed per particle: seed, seed + 1, ...; None draws the first. So edit i is the same noise for any n."""
+    if seed is None:
+        seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(torch.seed() % 2**63)).item())
+    if not isinstance(seed, int) or not 0 <= seed < 2**63 - n:
+        raise InputError(f"seed is {seed!r}, but must be a whole number from 0 to 2**63 - n.")
+    return [seed + i for i in range(n)]
+
+
+def generators(numbers: list[int]) -> list[torch.Generator]:
+    """CPU generators, so that the noise does not depend on the device."""
+    return [torch.Generator("cpu").manual_seed(number) for number in numbers]
+
+
+def check_memory(pipeline: Any, n: int, size: tuple[int, int]) -> None:
+    """Raises InputError if n particles of (width, height) pixels clearly do not fit, before anything runs."""
+    device = pipeline._execution_device
+    bytes_each = size[0] * size[1] * FLOATS_PER_PIXEL * pipeline.dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    fits = free // bytes_each
+    if n > fits:
+        raise InputError(
+            f"n is {n}, but about {fits} candidates of {size[0]} x {size[1]} pixels fit in the {free / 2**30:.1f} GiB "
+            f"free on {device}: ask for at most {fits}, or call again with seed=seed + {max(fits, 1)} for more."
+        )

@@ -1,0 +1,81 @@
+"""Is what was not asked for still there? LPIPS outside the edited region, against what the autoencoder alone loses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctxrep_edit.perceptual import distances
+
+CHANGE = 0.10  # mean absolute difference of the channels, in [0, 1], from which a pixel counts as edited
+GLOBAL = 0.60  # share of edited pixels from which an edit is one of the whole picture
+MARGIN = 0.05  # LPIPS that an edit may lose outside its region beyond the autoencoder's round trip
+GLOBAL_BOUND = 0.80  # LPIPS to the source beyond which even an edit of the whole picture has lost it
+
+Region = Literal["mask", "estimated", "whole"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an edit kept what it should, with the measure behind it.
+
+    region: where the edit was allowed: the caller's "mask", "estimated" from the edit, or the "whole" picture.
+    lpips: LPIPS to the source outside the region (of the whole picture for "whole"), >= 0. floor: the same for the
+    autoencoder's round trip of the source. bound: what lpips may be at most. reason: one sentence.
+    """
+
+    kept: bool
+    region: Region
+    lpips: float
+    floor: float
+    bound: float
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate_region(edits: Tensor, round_trip: Tensor) -> Tensor:
+    """Where each edit differs from the round trip of its source: bool (n, h, w), grown by 3 % of the short side.
+
+    edits: (n, 3, h, w) in [0, 1]; round_trip: (1, 3, h, w) in [0, 1].
+    """
+    difference = (edits - round_trip).abs().mean(1, keepdim=True)  # (n, 1, h, w)
+    smooth = F.avg_pool2d(difference, 3, 1, 1, count_include_pad=False)
+    changed = (smooth > CHANGE).float()
+    grow = max(1, round(0.03 * min(edits.shape[-2:])))
+    return F.max_pool2d(changed, 2 * grow + 1, 1, grow)[:, 0] > 0
+
+
+def assess(source: Tensor, edits: Tensor, round_trip: Tensor, mask: Tensor | None = None) -> list[Verdict]:
+    """One verdict per edit.
+
+    source, round_trip: (1, 3, h, w) in [0, 1]; edits: (n, 3, h, w) in [0, 1]; mask: bool (h, w), True where the edit
+    was allowed. Distances are means of the spatial LPIPS map (Zhang et al. 2018) over the region's outside.
+    """
+    maps = distances(edits, source)  # (n, h, w)
+    floors = distances(round_trip, source)[0]  # (h, w)
+    regions = estimate_region(edits, round_trip) if mask is None else mask.expand(len(edits), -1, -1)
+    return [_verdict(maps[i], floors, regions[i], mask is not None) for i in range(len(edits))]
+
+
+def _verdict(lpips: Tensor, floors: Tensor, region: Tensor, masked: bool) -> Verdict:
+    outside = ~region
+    if float(region.float().mean()) >= (1.0 if masked else GLOBAL):
+        value, floor = float(lpips.mean()), float(floors.mean())
+        kept = value <= GLOBAL_BOUND
+        how = "keeps within" if kept else "is beyond"
+        reason = f"an edit of the whole picture has no outside; its LPIPS of {value:.3f} {how} {GLOBAL_BOUND:.2f}"
+        return Verdict(kept, "whole", value, floor, GLOBAL_BOUND, reason)
+    value, floor = float(lpips[outside].mean()), float(floors[outside].mean())
+    bound = floor + MARGIN
+    kept = value <= bound
+    reason = (
+        f"LPIPS outside the edit is {value:.3f}, {'within' if kept else 'over'} {bound:.3f} "
+        f"(round trip {floor:.3f} + {MARGIN:.2f})"
+    )
+    return Verdict(kept, "mask" if masked else "estimated", value, floor, bound, reason)

@@ -1,0 +1,53 @@
+"""What the repulsion does, as plain values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ctxrep_edit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Repulsion:
+    """Settings of the repulsion; an adapter or a model's profile states the defaults of its family.
+
+    scope: a name among the adapter's scopes: which tokens of which blocks are repelled. None takes the default.
+    strength: step size without units, eta / mean |c_i|^2, >= 0; 0 attaches nothing at all.
+    eta: the paper's raw step size, >= 0; replaces `strength` where given.
+    steps: tau, the number of first timesteps in which the particles repel, >= 1.
+    iterations: M >= 1, ascent steps per block.
+    objective: "entropy" (eq. 4 of arXiv 2603.28762) or "renyi2" (no eigendecomposition).
+    keep_norm: whether each token keeps its norm.
+    guidance: under classifier-free guidance, repel the "conditional" half alone or "both".
+    anchor: whether the first particle stays where it is and only repels the others, so that the first edit is the
+        one that the model would have given anyway.
+    """
+
+    scope: str | None = None
+    strength: float = 1.0
+    eta: float | None = None
+    steps: int = 3
+    iterations: int = 50
+    objective: Literal["entropy", "renyi2"] = "entropy"
+    keep_norm: bool = True
+    guidance: Literal["conditional", "both"] = "conditional"
+    anchor: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "eta"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
+                raise InputError(f"{name} is {value!r}, but must be a finite number >= 0; 0 switches repulsion off.")
+        for name in ("steps", "iterations"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} of the repulsion is {value!r}, but must be a whole number >= 1.")
+        for name, known in (("objective", ("entropy", "renyi2")), ("guidance", ("conditional", "both"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(known)}.")
+
+    @property
+    def active(self) -> bool:
+        return (self.strength if self.eta is None else self.eta) > 0

@@ -1,0 +1,32 @@
+"""The embedded models: a world of six edits on photographs, the models trained on it, and their judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ctxrep_edit.hookspecs import hookimpl
+from ctxrep_edit.models import EmbeddedModel
+
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def _knows(instruction: str) -> bool:
+    from ctxrep_plugins.nano import world
+
+    return world.understand(instruction) is not None
+
+
+@hookimpl
+def ctxrep_models() -> Iterable[EmbeddedModel]:
+    return [
+        EmbeddedModel(
+            "kontext-nano",
+            WEIGHTS / "kontext-nano",
+            "FLUX.1 Kontext in miniature: edits any photograph at 64 pixels, in six ways",
+            _knows,
+            "It knows: add a sticker, add a frame, change the light, change the style, recolour it, change the "
+            "weather, and the same with details in words ('add a cat sticker at the top right'). For anything else "
+            "name a big model: model='black-forest-labs/FLUX.1-Kontext-dev' (--model on the command line).",
+        )
+    ]

@@ -1,0 +1,285 @@
+"""Every kind of picture and mask, and every way in which one can be unusable."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.imaging import MIN_SIDE, read_image, read_mask, to_tensor
+
+W, H = 12, 9
+rng = np.random.default_rng(0)
+PIXELS = rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
+
+
+def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def same(picture: Image.Image, pixels: np.ndarray = PIXELS) -> bool:
+    return picture.mode == "RGB" and np.array_equal(np.asarray(picture), pixels)
+
+
+@pytest.mark.parametrize("kind", ["pil", "str", "path", "bytes", "uint8", "float", "float16", "uint16", "alpha"])
+def test_each_kind_gives_the_same_pixels(kind: str, tmp_path: Path) -> None:
+    picture = Image.fromarray(PIXELS)
+    file = tmp_path / "picture.png"
+    picture.save(file)
+    image = {
+        "pil": picture,
+        "str": str(file),
+        "path": file,
+        "bytes": encoded(picture),
+        "uint8": PIXELS,
+        "float": PIXELS / 255,
+        "float16": (PIXELS / 255).astype(np.float16),
+        "uint16": PIXELS.astype(np.uint16) * 257,
+        "alpha": np.dstack([PIXELS, np.full((H, W), 255, np.uint8)]),
+    }[kind]
+    assert same(read_image(image))
+
+
+@pytest.mark.parametrize("kind", ["batch", "float", "float64", "uint8", "grad"])
+def test_tensors_give_the_same_pixels(kind: str) -> None:
+    whole = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    tensor = {
+        "batch": whole[None] / 255,
+        "float": whole / 255,
+        "float64": whole.double() / 255,
+        "uint8": whole,
+        "grad": (whole / 255).requires_grad_(),
+    }[kind]
+    assert same(read_image(tensor))
+
+
+def test_bfloat16_tensor_is_read() -> None:
+    assert read_image(torch.ones(3, H, W, dtype=torch.bfloat16)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("shape", [(H, W), (H, W, 1)])
+def test_grey_arrays_become_rgb(shape: tuple[int, ...]) -> None:
+    grey = PIXELS[:, :, 0]
+    assert same(read_image(grey.reshape(shape)), np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def test_bool_array_is_black_and_white() -> None:
+    assert np.unique(np.asarray(read_image(PIXELS[:, :, 0] > 99))).tolist() == [0, 255]
+
+
+def test_grey_tensors() -> None:
+    assert read_image(torch.zeros(1, H, W)).size == read_image(torch.zeros(H, W)).size == (W, H)
+
+
+def test_to_tensor_round_trip() -> None:
+    tensor = to_tensor(Image.fromarray(PIXELS))
+    assert tensor.shape == (1, 3, H, W)
+    assert tensor.dtype == torch.float32
+    assert tensor.is_contiguous()
+    assert 0 <= tensor.min() <= tensor.max() <= 1
+    assert same(read_image(tensor))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("mode", ["I;16", "I", "I;16B"])
+def test_16_bits_are_scaled_not_clipped(mode: str, fresh: bool) -> None:
+    deep = (np.arange(H * W, dtype=np.uint16).reshape(H, W)) * 600
+    if mode == "I;16":
+        picture = Image.fromarray(deep)
+    elif mode == "I":
+        picture = Image.fromarray(deep.astype(np.int32))
+    else:
+        picture = Image.frombytes("I;16B", (W, H), deep.astype(">u2").tobytes())
+    image = encoded(picture, "TIFF") if fresh else picture
+    expected = np.rint(deep / 257).astype(np.uint8)
+    assert np.array_equal(np.asarray(read_image(image))[:, :, 0], expected)
+
+
+def test_16_bit_png() -> None:
+    deep = np.full((H, W), 32768, np.uint16)
+    assert read_image(encoded(Image.fromarray(deep))).getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_float_mode() -> None:
+    assert read_image(Image.new("F", (W, H), 0.2)).getpixel((0, 0)) == (51, 51, 51)
+    with pytest.raises(InputError, match="255"):
+        read_image(Image.new("F", (W, H), 200.0))
+
+
+def test_integer_mode_beyond_16_bits() -> None:
+    with pytest.raises(InputError, match="beyond 16 bits"):
+        read_image(Image.new("I", (W, H), 70000))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "HSV", "RGBX"])
+def test_opaque_modes(mode: str) -> None:
+    red, _, _ = read_image(Image.new("RGB", (W, H), "white").convert(mode)).getpixel((0, 0))
+    assert red >= 254
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_alpha_lies_on_white(mode: str) -> None:
+    clear = Image.new({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode], (W, H)).convert(mode)
+    clear.putalpha(0)
+    assert clear.mode == mode
+    assert read_image(clear).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_half_transparent_black_is_grey() -> None:
+    assert read_image(Image.new("RGBA", (W, H), (0, 0, 0, 128))).getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_transparent_palette_entry_lies_on_white() -> None:
+    picture = Image.new("P", (W, H), 0)
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.putpixel((3, 3), 1)
+    read = read_image(encoded(picture, transparency=0))
+    assert read.getpixel((0, 0)) == (255, 255, 255)
+    assert read.getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_exif_orientation_is_respected(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "turned.png"
+    Image.fromarray(PIXELS).save(file, exif=exif)
+    assert same(read_image(file), np.rot90(PIXELS, -1))
+
+
+def test_animation_gives_its_first_frame() -> None:
+    first, second = Image.new("RGB", (W, H), "red"), Image.new("RGB", (W, H), "blue")
+    content = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert read_image(content).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_given_picture_is_left_alone() -> None:
+    picture = Image.fromarray(PIXELS)
+    read_image(picture).paste("black", (0, 0, W, H))
+    assert same(picture)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("no/such/file.png", "there is no file"),
+        ("bad\0name.png", "Check the path"),
+        ("x" * 5000, "Check the path"),
+        ("https://example.org/a.png", "not fetched"),
+        (b"", "not an image"),
+        (b"neither PNG nor JPEG", "not an image"),
+        (encoded(Image.fromarray(PIXELS))[:-90], "truncated or broken"),
+        (encoded(Image.new("RGB", (64, 64)), "JPEG")[:-40], "truncated or broken"),
+        (None, "NoneType"),
+        (42, "int"),
+        ([PIXELS], "list"),
+        (np.zeros((0, 9, 3)), "no pixels"),
+        (Image.new("RGB", (0, 9)), "no pixels"),
+        (np.zeros((1, H, W, 3)), "shape"),
+        (np.zeros((3, H, W)), "moveaxis"),
+        (np.zeros((H, W, 2)), "shape"),
+        (np.zeros(12), "shape"),
+        (np.zeros((H, W), np.int64), "int64"),
+        (np.zeros((H, W), np.complex64), "complex64"),
+        (np.full((H, W), np.nan), "NaN"),
+        (np.full((H, W), np.inf), "infinite"),
+        (np.linspace(-1, 1, H * W).reshape(H, W), r"\(x \+ 1\) / 2"),
+        (PIXELS.astype(np.float32), "x / 255"),
+        (np.full((H, W), -7.0), r"Scale it to \[0, 1\]"),
+        (torch.zeros(2, 3, H, W), "batch of 2"),
+        (torch.zeros(H, W, 3), "permute"),
+        (torch.zeros(3), "shape"),
+        (torch.full((3, H, W), -1.0), r"\(x \+ 1\) / 2"),
+        (torch.zeros(3, H, W, dtype=torch.int64), "int64"),
+        (np.zeros((1, 1, 3), np.uint8), "too small"),
+        (Image.new("RGB", (MIN_SIDE - 1, 99)), "7 x 99"),
+    ],
+)
+def test_unusable_pictures(image: object, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        read_image(image, name="the source")  # type: ignore[arg-type]
+    assert "the source" in str(caught.value)
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is the folder"):
+        read_image(tmp_path)
+
+
+def test_smallest_side_is_accepted() -> None:
+    assert read_image(Image.new("RGB", (MIN_SIDE, MIN_SIDE))).size == (MIN_SIDE, MIN_SIDE)
+
+
+@pytest.mark.parametrize("limit", [60, 20])  # above the limit Pillow warns, above twice the limit it refuses
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bombs(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(PIXELS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(InputError, match=r"108 pixels.*MAX_IMAGE_PIXELS"):
+        read_image(content)
+
+
+@pytest.mark.filterwarnings("error")
+def test_decompression_bomb_where_warnings_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(PIXELS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+    with pytest.raises(InputError, match="MAX_IMAGE_PIXELS"):
+        read_image(content)
+
+
+LEFT = np.zeros((H, W), bool)
+LEFT[:, :5] = True
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "float", "L", "1", "RGB", "opaque RGBA", "I;16", "tensor", "P"])
+def test_white_is_edited(kind: str) -> None:
+    grey = LEFT.astype(np.uint8) * 255
+    mask = {
+        "bool": LEFT,
+        "uint8": grey,
+        "float": LEFT.astype(float),
+        "L": Image.fromarray(grey),
+        "1": Image.fromarray(LEFT),
+        "RGB": Image.fromarray(grey).convert("RGB"),
+        "opaque RGBA": encoded(Image.fromarray(grey).convert("RGBA")),
+        "I;16": Image.fromarray(grey.astype(np.uint16) * 257),
+        "tensor": torch.from_numpy(LEFT)[None],
+        "P": Image.fromarray(grey).convert("P"),
+    }[kind]
+    read = read_mask(mask, (W, H))
+    assert read.dtype == np.bool_
+    assert np.array_equal(read, LEFT)
+
+
+def test_transparent_is_edited_whatever_its_colour() -> None:
+    picture = Image.fromarray(PIXELS)
+    picture.putalpha(Image.fromarray(np.where(LEFT, 0, 255).astype(np.uint8)))
+    assert np.array_equal(read_mask(encoded(picture), (W, H)), LEFT)
+
+
+def test_half_is_enough() -> None:
+    assert read_mask(np.full((H, W), 0.5), (W, H)).all()
+    assert read_mask(np.full((H, W), 128, np.uint8), (W, H)).all()
+
+
+def test_all_white_is_fine() -> None:
+    assert read_mask(np.ones((H, W)), (W, H)).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.zeros((H, W)), "brightest pixel of mask is 0 of 255"),
+        (LEFT.astype(np.uint8), "brightest pixel of mask is 1 of 255"),
+        (np.dstack([PIXELS, np.full((H, W), 200, np.uint8)]), "transparent enough"),
+        (np.ones((W, H)), "9 x 12 pixels but its picture is 12 x 9"),
+        (b"nothing", "not an image"),
+    ],
+)
+def test_unusable_masks(mask: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read_mask(mask, (W, H))  # type: ignore[arg-type]
