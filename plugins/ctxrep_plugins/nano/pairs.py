@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ctxrep_plugins.nano import photos, text, world
 from diffusers import AutoencoderTiny
 from torch import Tensor
-
-from ctxrep_plugins.nano import photos, text, world
 
 SHARE = (0.5, 0.125, 0.125, 0.125, 0.125)  # of each bucket
 CHUNK = 128

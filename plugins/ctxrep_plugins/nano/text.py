@@ -6,10 +6,9 @@ import string
 from collections import Counter
 
 import torch
+from ctxrep_plugins.nano import world
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
-
-from ctxrep_plugins.nano import world
 
 LENGTH = 16  # tokens; every phrase of the world fits, each word being one T5 token
 WIDTH = 128

@@ -13,10 +13,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor
-
 from ctxrep_plugins.nano import autoencoder, kontext, photos
 from ctxrep_plugins.nano.pairs import Pairs
+from torch import Tensor
 
 BATCH = 40
 MATRIX_RATE = 2e-3  # of Muon, for the matrices inside the blocks
@@ -85,3 +84,30 @@ def train(model: kontext.Kontext, pairs: Pairs, checkpoint: Path, steps: int, se
             checkpoint.with_suffix(".part").replace(checkpoint)
     model.load_state_dict(average)
     model.eval().requires_grad_(False)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("kontext-nano"), help="The pipeline's folder.")
+@click.option("--decoder-steps", default=2400, help="Steps of the autoencoder's decoder.")
+@click.option("--steps", default=4500, help="Steps of the transformer and the text encoders.")
+@click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
+@click.option("--seed", default=0)
+def main(folder: Path, work: Path, out: Path, decoder_steps: int, steps: int, pairs: int, seed: int) -> None:
+    """Train kontext-nano from a folder of photographs; started again, it goes on where it stopped."""
+    work.mkdir(parents=True, exist_ok=True)
+    pictures = photos.read_folder(folder)
+    torch.manual_seed(seed)
+    vae = autoencoder.build()
+    autoencoder.fit_encoder(vae, pictures, seed)
+    autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
+    torch.manual_seed(seed)
+    model = kontext.Kontext()
+    train(model, Pairs(pictures, vae, pairs, work, seed), work / "transformer.pt", steps, seed)
+    kontext.save(model, vae, out)
+    print(f"The pipeline is in {out}")
+
+
+if __name__ == "__main__":
+    main()

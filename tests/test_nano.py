@@ -1,0 +1,162 @@
+"""The embedded model and its world: exact edits, a strict judge, weights that load without us and keep their bars."""
+
+import warnings
+from pathlib import Path
+
+import ctxrep_plugins.nano as nano
+import numpy as np
+import pytest
+import torch
+from ctxrep_plugins.nano import autoencoder, photos, spread, text, world
+from ctxrep_plugins.nano.judge import Judge
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxrep_edit import OutsideItsWorld, Repulsion, diverse_edit, load_pipeline
+
+FOLDER = nano.WEIGHTS / "kontext-nano"
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_pipeline("kontext-nano")
+
+
+@pytest.fixture(scope="module")
+def crop() -> np.ndarray:
+    picture = photos.crop(photos.held_out()[:1], (64, 64), np.random.default_rng(3))
+    return (np.round(picture * 255) / 255).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**31), st.sampled_from(world.EDITS), st.sampled_from(photos.BUCKETS))
+def test_every_answer_is_a_picture_that_differs_from_the_source(seed, edit, bucket):
+    rng = np.random.default_rng(seed)
+    picture = rng.random((*bucket, 3), dtype=np.float32) * 0.6 + 0.2
+    for answer in edit.answers:
+        out = world.render(edit, picture, answer)
+        assert out.shape == picture.shape
+        assert out.dtype == np.float32
+        assert 0 <= out.min() <= out.max() <= 1
+        changed = np.abs(out - picture).max(-1) > 1 / 255
+        assert changed.mean() > 0.04
+        assert changed.mean() < 0.75 or not edit.local
+
+
+def test_answers_respect_the_pinned_words_and_the_typical_one_dominates():
+    sticker = world.EDITS[0]
+    request = world.understand("Please, add a cat sticker at the top right!")
+    assert request is not None
+    assert request.answers == [("cat", "top right")]
+    assert [a[0] for a in sticker.admitted({"kind": "frog"})] == ["frog"] * 4
+    rng = np.random.default_rng(0)
+    drawn = [sticker.draw({}, rng) for _ in range(2000)]
+    assert drawn.count(sticker.answers[0]) / 2000 == pytest.approx(world.TYPICAL, abs=0.03)
+    assert set(drawn) == set(sticker.answers)
+
+
+def test_every_phrase_is_understood_and_has_tokens_of_its_own():
+    phrases = text.corpus()
+    assert len(set(phrases)) == len(phrases)
+    for phrase in phrases:
+        assert world.understand(phrase).text == phrase
+    for tokenizer in (text.clip_tokenizer(), text.t5_tokenizer()):
+        ids = text.token_ids(tokenizer, phrases)
+        assert len({tuple(row.tolist()) for row in ids}) == len(phrases)
+
+
+def test_the_judge_accepts_every_right_answer(pipeline, crop):
+    for edit in world.EDITS:
+        judge = Judge(edit, crop, pipeline)
+        for answer in edit.answers:
+            target = torch.from_numpy(world.render(edit, crop, answer)).permute(2, 0, 1)
+            shown = Judge._round_trip(target[None], pipeline)[0]
+            ruling = judge(shown)
+            assert (ruling.answer, ruling.right) == (answer, True)
+
+
+def _spoiled(picture: torch.Tensor, how: str) -> torch.Tensor:
+    out = picture.clone()
+    match how:
+        case "half a sticker":
+            out[:, 40:50, 40:60] = 0.5
+        case "second object":
+            out[:, 4:20, 4:20] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+        case "shift":
+            out = torch.roll(out, 3, 2)
+        case "colour cast":
+            out = (out * torch.tensor([1.15, 1.0, 0.8])[:, None, None]).clamp(0, 1)
+        case "noise":
+            out = (out + 0.12 * torch.randn(out.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("how", ["half a sticker", "second object", "shift", "colour cast", "noise", "nothing done"])
+def test_the_judge_refuses_what_is_not_whole_or_moved_the_rest(pipeline, crop, how):
+    edit = world.EDITS[0]
+    judge = Judge(edit, crop, pipeline)
+    answer = ("football", "bottom right")
+    done = crop if how == "nothing done" else world.render(edit, crop, answer)
+    picture = torch.from_numpy(np.ascontiguousarray(done)).permute(2, 0, 1)
+    assert not judge(_spoiled(picture, how)).right
+
+
+def test_weights_load_with_diffusers_alone_and_fit_the_wheel():
+    from diffusers import FluxKontextPipeline
+
+    plain = FluxKontextPipeline.from_pretrained(FOLDER)
+    assert type(plain.text_encoder).__name__ == "CLIPTextModel"
+    assert type(plain.text_encoder_2).__name__ == "T5EncoderModel"
+    size = sum(f.stat().st_size for f in FOLDER.rglob("*") if f.is_file())
+    assert size < 25_000_000
+    assert not list(FOLDER.rglob("*.bin"))
+
+
+def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
+    assert float(autoencoder.decibels(pipeline.vae, photos.held_out(), 100).mean()) >= 32
+
+
+def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
+    work = list(spread.tasks(photos.held_out(), 2, seed=11))
+    plain = spread.summary(spread.run(pipeline, work, Repulsion(strength=0), 6))
+    settings = spread.default_settings(pipeline)
+    ours = spread.summary(spread.run(pipeline, work, settings, 6))
+    assert plain["right"][0] >= 0.9
+    assert ours["right"][0] >= 0.9 * plain["right"][0]
+    assert ours["distinct"][0] > plain["distinct"][0]
+
+
+def test_an_instruction_outside_the_world_is_warned_of(crop):
+    with pytest.warns(OutsideItsWorld, match=r"was not taught 'make it autumn'.*FLUX\.1-Kontext-dev"):
+        diverse_edit(crop, "make it autumn", 1, seed=0, progress=False, preserve="off")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diverse_edit(crop, "Make it night.", 1, seed=0, progress=False, preserve="off")
+
+
+def test_training_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pictures = [np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)]
+    monkeypatch.setattr(autoencoder, "EVERY", 1)
+    drawn = autoencoder.batch
+
+    def train(checkpoint: Path) -> torch.Tensor:
+        torch.manual_seed(0)
+        vae = autoencoder.build()
+        autoencoder.fit_encoder(vae, pictures, 0)
+        autoencoder.train_decoder(vae, pictures, checkpoint, 4, 0)
+        return torch.cat([p.flatten() for p in vae.decoder.parameters()])
+
+    whole = train(tmp_path / "whole.pt")
+
+    left = iter(range(64 + 2))  # 64 batches fit the encoder, then two steps
+
+    def interrupted(pictures, rng):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return drawn(pictures, rng)
+
+    monkeypatch.setattr(autoencoder, "batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "halves.pt")
+    monkeypatch.setattr(autoencoder, "batch", drawn)
+    assert torch.equal(train(tmp_path / "halves.pt"), whole)
