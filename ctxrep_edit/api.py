@@ -23,12 +23,21 @@ from ctxrep_edit.editset import Edit, EditSet
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.hooks import Attachment, repelled
 from ctxrep_edit.imaging import ImageLike, read_image, read_mask, to_tensor
-from ctxrep_edit.models import DEFAULT_MODEL, Profile, load_pipeline, profile
+from ctxrep_edit.models import DEFAULT_MODEL, Profile, default_settings, load_pipeline, profile
 from ctxrep_edit.preservation import Verdict, assess
 from ctxrep_edit.settings import Repulsion
 
 OnStep = Callable[[int, int], None]
-OURS = ("image", "prompt", "num_images_per_prompt", "generator", "num_inference_steps", "mask_image", "output_type")
+OURS = (
+    "image",
+    "prompt",
+    "num_images_per_prompt",
+    "generator",
+    "num_inference_steps",
+    "mask_image",
+    "output_type",
+    "return_dict",
+)
 """Arguments of a pipeline that `diverse_edit` sets itself."""
 
 
@@ -78,7 +87,7 @@ def diverse_edit(
     """
     # 1. Everything that can be wrong is found before anything runs.
     source = read_image(image)
-    _check(instruction, n, preserve)
+    _check(instruction, n, steps, preserve)
     allowed = None if mask is None else Image.fromarray(read_mask(mask, source.size)).convert("L")
     if preserve == "auto":
         lpips_weights.ensure_weights()
@@ -90,10 +99,11 @@ def diverse_edit(
     warn_outside(instruction, model if pipeline is None else None, pipeline)
     pipe = load_pipeline(model, device=device, dtype=dtype, progress=progress) if pipeline is None else pipeline
     adapter, stated = plugins.adapter_for(pipe), profile(pipe)
-    settings = _settings(adapter, stated, repulsion, strength, scope)
+    settings = _settings(adapter, repulsion or default_settings(pipe), strength, scope)
     # 3. The particles and the call that makes them.
     numbers = particles.seeds(seed, n)
-    size = stated.size(*source.size) or adapter.size(pipe, *source.size)
+    width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
+    size = pipeline_kwargs.get("width") or width, pipeline_kwargs.get("height") or height
     request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
     arguments = _arguments(pipe, adapter, stated, request, pipeline_kwargs)
     particles.check_memory(pipe, n, size)
@@ -101,25 +111,30 @@ def diverse_edit(
     began = time.perf_counter()
     images, run = _sample(pipe, adapter, settings, arguments, n, progress, on_step)
     seconds = time.perf_counter() - began
+    size = images.shape[3], images.shape[2]  # pipelines round
     # 5. Is the rest still there?
     small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
     verdicts: list[Verdict | None] = [None] * n
     if preserve == "auto":
         where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5
-        verdicts = [*assess(small, images, round_trip(pipe, small), where)]
+        plain = settings.active and settings.anchor  # then the first edit is the plain one
+        verdicts = [*assess(small, images, round_trip(pipe, small), where, first_is_plain=plain)]
     # 6. The result, in the source's aspect.
     shape = _aspect(size, source.size)
-    used = 0.0 if not settings.active else settings.strength
-    edits = tuple(Edit(_picture(images[i], shape), numbers[i], i, verdicts[i], used) for i in range(n))
-    recipe = _recipe(pipe, model, settings, request, n, pipeline_kwargs)
+    still = n if not settings.active else int(settings.anchor)  # the first ones were not moved
+    used = [0.0 if i < still else settings.strength if settings.eta is None else None for i in range(n)]
+    edits = tuple(Edit(_picture(images[i], shape), numbers[i], i, verdicts[i], used[i]) for i in range(n))
+    recipe = _recipe(pipe, model, settings, replace(request, size=size), n, pipeline_kwargs)
     return EditSet(instruction, _picture(small[0], shape), edits, recipe, _mean(run), seconds)
 
 
-def _check(instruction: str, n: int, preserve: str) -> None:
+def _check(instruction: str, n: int, steps: int | None, preserve: str) -> None:
     if not isinstance(instruction, str) or not instruction.strip():
         raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
     if preserve not in ("auto", "off"):
         raise InputError(f"preserve is {preserve!r}, but must be 'auto' or 'off'.")
 
@@ -138,14 +153,13 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
             warnings.warn(message, OutsideItsWorld, stacklevel=3)
 
 
-def _settings(
-    adapter: Adapter, stated: Profile, given: Repulsion | None, strength: float | str, scope: str | None
-) -> Repulsion:
-    settings = given or replace(adapter.default, **stated.repulsion)
+def _settings(adapter: Adapter, settings: Repulsion, strength: float | str, scope: str | None) -> Repulsion:
     if scope is not None:
         settings = replace(settings, scope=scope)
-    if strength != "auto":
+    if not isinstance(strength, str):
         settings = replace(settings, strength=strength, eta=None)
+    elif strength != "auto":
+        raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
     adapter.scope(settings.scope)
     return settings
 
@@ -166,6 +180,12 @@ def _arguments(
         if name in OURS:
             raise InputError(f"{name} is set by diverse_edit itself: use image, instruction, n, seed, steps and mask.")
     arguments = {**stated.call, **adapter.arguments(pipeline, request), **extra}
+    if extra.get("prompt_embeds") is not None:  # one row each, in place of the words
+        n = len(request.generators)
+        arguments |= {"prompt": None, "num_images_per_prompt": 1}
+        for name, value in extra.items():
+            if name.endswith("_embeds") and isinstance(value, Tensor) and len(value) == 1:
+                arguments[name] = value.expand(n, *value.shape[1:])
     return {**arguments, "output_type": "pt"}
 
 
@@ -199,14 +219,15 @@ def _sample(
 def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
     """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens."""
     scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
+    own = copy.deepcopy(scheduler)
     try:
-        pipeline.scheduler = copy.deepcopy(scheduler)
+        pipeline.scheduler = own
         pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
         yield
     finally:
         pipeline.scheduler = scheduler
         if bar is None:
-            del pipeline._progress_bar_config
+            pipeline.__dict__.pop("_progress_bar_config", None)
         else:
             pipeline._progress_bar_config = bar
 
@@ -217,7 +238,8 @@ def round_trip(pipeline: Any, image: Tensor) -> Tensor:
     vae = pipeline.vae
     encoded = vae.encode((image * 2 - 1).to(pipeline._execution_device, vae.dtype))
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return ((vae.decode(latents).sample.float() + 1) / 2).clamp(0, 1).cpu()
+    decoded: Tensor = vae.decode(latents).sample.float()
+    return ((decoded + 1) / 2).clamp(0, 1).cpu()
 
 
 def _aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click_default_group import DefaultGroup
 
 from ctxrep_edit import __version__, plugins
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 
 if TYPE_CHECKING:
+    from click import Group as DefaultGroup
+
     from ctxrep_edit.editset import EditSet
+else:
+    from click_default_group import DefaultGroup
 
 
-class _Group(DefaultGroup):  # type: ignore[misc]
+class _Group(DefaultGroup):
     """Shows an error of ours as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -107,12 +110,12 @@ def _strength(text: str) -> Any:
 
 
 def _writable(folder: Path) -> None:
-    """Finds out before the run whether its results can be written."""
+    """Finds out before the run whether its results can be written; makes nothing yet."""
     import tempfile
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise OutputError(
@@ -231,7 +234,7 @@ def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool
 def main() -> None:
     """Entry point: lets plugins add their commands, then runs."""
     try:
-        plugins.manager().hook.ctxrep_commands(cli=cli)
+        plugins.manager().hook.ctxrep_commands(cli=cli, bench=bench)
     except CtxrepError as error:
         raise SystemExit(f"Error: {error}") from error
     cli()

@@ -33,6 +33,8 @@ def examine() -> list[Finding]:
     path = lpips_weights.weights_path()
     missing = Finding(False, f"no LPIPS weights at {path}", "ctxrep-edit weights")
     findings.append(Finding(True, f"LPIPS weights at {path}") if path.is_file() else missing)
+    for name, cause in plugins.broken().items():
+        findings.append(Finding(False, f"plugin {name} is left out: {cause}", "update or uninstall it"))
     try:
         findings.append(Finding(True, f"adapters for {', '.join(sorted(plugins.adapters()))}"))
         for model in plugins.models().values():

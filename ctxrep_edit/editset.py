@@ -28,14 +28,15 @@ class Edit:
     """One candidate. `lpips` and `verdict` are None where the check was switched off.
 
     image: RGB, in the source's aspect. seed: of this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)`
-    starts from it. index: position in the set, from 0. strength: of the repulsion that made it, without units.
+    starts from it. index: position in the set, from 0. strength: of the repulsion that moved it, without units; 0 for a
+    plain edit, None where the raw eta was given.
     """
 
     image: Image.Image = field(repr=False)
     seed: int
     index: int
     verdict: Verdict | None
-    strength: float
+    strength: float | None
 
     @property
     def lpips(self) -> float | None:
@@ -92,7 +93,8 @@ class EditSet(Sequence[Edit]):
         from ctxrep_edit.perceptual import features
         from ctxrep_edit.repulsion import vendi_score
 
-        return vendi_score(features(torch.cat([to_tensor(image) for image in self.images])))
+        size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
+        return vendi_score(features(torch.cat([to_tensor(image.resize(size)) for image in self.images])))
 
     def row(self, heading: str | None = None) -> Row:
         """The set as a row of a contact sheet."""

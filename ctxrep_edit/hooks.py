@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,14 +11,43 @@ from typing import Any
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ctxrep_edit import plugins
 from ctxrep_edit.adapter import Adapter, Part, Stream
 from ctxrep_edit.errors import InputError, RepulsionError
+from ctxrep_edit.models import default_settings
 from ctxrep_edit.repulsion import repel
 from ctxrep_edit.settings import Repulsion
 
 NAME = "ctxrep_edit"
+
+
+class _Hooked:
+    """A module with a hook of ours in its diffusers registry."""
+
+    def __init__(self, module: nn.Module, hook: ModelHook) -> None:
+        self.module = module
+        self.registered = hasattr(module, "_diffusers_hook")
+        self.registry = HookRegistry.check_if_exists_or_initialize(module)
+        self.overridden = "forward" in self.registry._module_ref.__dict__
+        self.registry.register_hook(hook, NAME)
+
+    def free(self) -> None:
+        """Removes the hook, and whatever only it brought along."""
+        place = self.registry._hook_order.index(NAME) + 1
+        outer = self.registry._fn_refs[place:][:1]  # what another hook around ours calls
+        forwards = [ref.forward for ref in outer]
+        self.registry.remove_hook(NAME, recurse=False)
+        for ref, forward in zip(outer, forwards, strict=True):
+            if ref.original_forward is not None:  # diffusers forgets that such a hook has a forward of its own
+                ref.original_forward, ref.forward = ref.forward, forward
+        if self.registry.hooks:
+            return
+        if not self.overridden:
+            del self.registry._module_ref.forward
+        if not self.registered:
+            del self.module._diffusers_hook
 
 
 @dataclass
@@ -31,39 +61,39 @@ class Attachment:
     settings: Repulsion
     particles: int
     instruction: Tensor | None
-    modules: list[nn.Module] = field(default_factory=list)
     vendi: list[tuple[float, float]] = field(default_factory=list)
     step: int = -1
     repelling: bool = False
+    _handle: RemovableHandle | None = None
+    _blocks: list[_Hooked] = field(default_factory=list)
     _timestep: float | None = None
+    _latents: weakref.ref[Tensor] | None = None
     _calls: int = 0
+    _masks: dict[Any, tuple[int, Tensor | None]] = field(default_factory=dict)
     _generated: int | None = None
 
-    def begin(self, call: dict[str, Any]) -> None:
-        """Notes what the transformer is about to be asked: timesteps fall, so a lower one is the next step and a
-        higher one the start of another run."""
-        timestep = self.adapter.timestep(call)
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def begin(self, module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
+        """Notes what the transformer is about to be asked. Timesteps fall: a lower one is the next step, a higher one
+        the start of another run, and at the same one with the same latents this is the second half of guidance."""
+        timestep, latents = self.adapter.timestep(call), call["hidden_states"]
         if self._timestep is None or timestep > self._timestep:
-            self.step, self._calls = 0, 0
+            self.step = 0
         elif timestep < self._timestep:
-            self.step, self._calls = self.step + 1, 0
-        self._timestep = timestep
+            self.step += 1
+        if timestep != self._timestep or self._latents is None or self._latents() is not latents:
+            self._calls = 0
+        self._timestep, self._latents = timestep, weakref.ref(latents)
         self._calls += 1
         second = self.adapter.guidance == "calls" and self._calls > 1
         wanted = self.settings.guidance == "both" or not second
         self.repelling = self.step < self.settings.steps and wanted
         self._generated = self.adapter.generated(call)
 
-    def end(self) -> None:
-        self.repelling = False
-
     def move(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> tuple[Tensor, Tensor]:
         """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim)."""
-        mask = self._mask(text, image, parts)  # (tokens,) over [text | image]
-        end = int(mask.nonzero().max()) + 1 if mask.any() else 0
+        end, selected = self._selected(text, image, parts)
         whole = text if end <= text.shape[1] else torch.cat([text, image[:, : end - text.shape[1]]], 1)
-        selected: Tensor | None = mask[: whole.shape[1]]
-        selected = None if selected is None or bool(selected.all()) else selected.to(whole.device)
         first, last = self._rows(len(whole))
         moved, scores = [whole[:first]], []
         for start in range(first, last, self.particles):
@@ -88,8 +118,20 @@ class Attachment:
             return out, image
         return out[:, :length], torch.cat([out[:, length:], image[:, out.shape[1] - length :]], 1)
 
+    def _selected(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> tuple[int, Tensor | None]:
+        """How many tokens of [text | image] to look at, and which of them repel, bool (tokens,); None: all.
+
+        The same for every block and step, so it is worked out once.
+        """
+        key = (text.shape[1], image.shape[1], self._generated, parts)
+        if key not in self._masks:
+            mask = self._mask(text, image, parts)  # (tokens,)
+            end = max(int(mask.nonzero().max()) + 1 if mask.any() else 0, text.shape[1])
+            self._masks[key] = end, None if mask[:end].all() else mask[:end].to(text.device)
+        return self._masks[key]
+
     def _mask(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> Tensor:
-        words = torch.ones(text.shape[1], dtype=torch.bool) if self.instruction is None else self.instruction
+        words = torch.ones(text.shape[1], dtype=torch.bool) if self.instruction is None else self.instruction.cpu()
         if len(words) != text.shape[1]:
             raise RepulsionError(
                 f"The instruction mask has {len(words)} tokens, but the transformer was given {text.shape[1]}: "
@@ -119,24 +161,6 @@ class Attachment:
         return first, batch
 
 
-class _Step(ModelHook):  # type: ignore[misc]
-    """On the transformer: learns the step, so that nothing needs counting from outside."""
-
-    def __init__(self, run: Attachment) -> None:
-        super().__init__()
-        self.run = run
-
-    @torch.compiler.disable
-    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        self.run.begin(kwargs)
-        return args, kwargs
-
-    @torch.compiler.disable
-    def post_forward(self, module: nn.Module, output: Any) -> Any:
-        self.run.end()
-        return output
-
-
 class _Repel(ModelHook):  # type: ignore[misc]
     """On a block: moves the contextual tokens that it returns."""
 
@@ -144,7 +168,7 @@ class _Repel(ModelHook):  # type: ignore[misc]
         super().__init__()
         self.run, self.order, self.parts = run, order, parts
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         if not self.run.repelling:
             return output
@@ -163,26 +187,29 @@ def attach(
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
-    settings: None takes the adapter's defaults. particles: images that repel one another, >= 1; a batch is split into
-    groups of that size, in order. instruction: bool (tokens,), the text tokens that carry the instruction; None: all.
+    settings: None takes the defaults of the model or its family. particles: images that repel one another, >= 1; a
+        batch is split into groups of that size, in order. instruction: bool (tokens,), the text tokens that carry the
+        instruction; None: all.
     Raises UnknownPipeline, InputError for an unknown scope, RepulsionError where one is attached already.
     """
     adapter = adapter or plugins.adapter_for(pipeline)
-    settings = settings or adapter.default
+    settings = settings or default_settings(pipeline)
     if particles < 1:
         raise InputError(f"particles is {particles}, but at least 1 is needed.")
     run = Attachment(adapter, settings, particles, instruction)
     scope = adapter.scope(settings.scope)
     transformer = adapter.transformer(pipeline)
-    if any(NAME in m._diffusers_hook.hooks for m in transformer.modules() if hasattr(m, "_diffusers_hook")):
+    registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in transformer.modules()]
+    if any(NAME in registry.hooks for registry in registries if registry is not None):
         raise RepulsionError("A repulsion is attached to this pipeline already: detach it first.")
     if not settings.active:
         return run
     try:
-        _hook(transformer, _Step(run), run)
+        # A plain hook of torch: offloading puts its own wrapper around this module's forward anew after each run.
+        run._handle = transformer.register_forward_pre_hook(run.begin, with_kwargs=True)
         for attribute, parts in scope.blocks.items():
             for block in getattr(transformer, attribute):
-                _hook(block, _Repel(run, adapter.streams[attribute], parts), run)
+                run._blocks.append(_Hooked(block, _Repel(run, adapter.streams[attribute], parts)))
     except BaseException:
         detach(run)
         raise
@@ -191,13 +218,11 @@ def attach(
 
 def detach(run: Attachment) -> None:
     """Takes the hooks off again; the modules are as they were before `attach`. Harmless when done twice."""
-    while run.modules:
-        module = run.modules.pop()
-        registry = module._diffusers_hook
-        registry.remove_hook(NAME, recurse=False)
-        if not registry.hooks and NAME in registry.__dict__:  # ours alone: leave no registry behind
-            del module._diffusers_hook
-            module.__dict__.pop("forward", None)
+    if run._handle is not None:
+        run._handle.remove()
+    while run._blocks:
+        run._blocks.pop().free()
+    run.repelling = False
 
 
 @contextmanager
@@ -218,12 +243,3 @@ def repelled(pipeline: Any, settings: Repulsion | None = None, **options: Any) -
             "blocks were skipped by a cache, or the pipeline was not called: attach before compiling, or turn the "
             "cache off."
         )
-
-
-def _hook(module: nn.Module, hook: ModelHook, run: Attachment) -> None:
-    ours = not hasattr(module, "_diffusers_hook") and "forward" not in module.__dict__
-    registry = HookRegistry.check_if_exists_or_initialize(module)
-    if ours:
-        registry.__dict__[NAME] = True
-    run.modules.append(module)
-    registry.register_hook(hook, NAME)

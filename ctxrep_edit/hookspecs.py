@@ -29,5 +29,5 @@ def ctxrep_models() -> Iterable[EmbeddedModel]:  # type: ignore[empty-body]
 
 
 @hookspec
-def ctxrep_commands(cli: click.Group) -> None:
-    """Add sub-commands to the command line `cli`."""
+def ctxrep_commands(cli: click.Group, bench: click.Group) -> None:
+    """Add sub-commands to the command line `cli`, or to its group `bench` what measures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Profile:
         return min(self.sizes, key=lambda s: max(aspect * s[1] / s[0], s[0] / (s[1] * aspect)))
 
 
+def default_settings(pipeline: Any) -> Repulsion:
+    """What is used on `pipeline` if nothing is said: the defaults of its adapter, changed by those of its folder."""
+    return replace(plugins.adapter_for(pipeline).default, **profile(pipeline).repulsion)
+
+
 def profile(pipeline: Any) -> Profile:
     """The profile of the folder that `pipeline` was loaded from; an empty one if there is none. Raises ModelError."""
     origin = getattr(pipeline, "config", {}).get("_name_or_path")
@@ -66,7 +71,7 @@ def profile(pipeline: Any) -> Profile:
         if unknown:
             raise ValueError(f"unknown repulsion settings {sorted(unknown)}")
         return Profile(**stated)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"The profile {file} cannot be used: {error}. Mend or delete the file.") from error
 
 
@@ -122,7 +127,7 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
         )
     try:
         with nullcontext() if progress else _quiet():
-            return DiffusionPipeline.from_pretrained(name, torch_dtype=dtype).to(device)
+            return DiffusionPipeline.from_pretrained(name, dtype=dtype).to(device)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(

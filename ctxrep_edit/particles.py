@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import psutil
@@ -17,7 +18,7 @@ activations, which dominate there as in FLUX, grow with the pixels and not with 
 def seeds(seed: int | None, n: int) -> list[int]:
     """One seed per particle: seed, seed + 1, ...; None draws the first. So edit i is the same noise for any n."""
     if seed is None:
-        seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(torch.seed() % 2**63)).item())
+        seed = secrets.randbelow(2**31)  # torch.seed() would reseed the caller's own generator
     if not isinstance(seed, int) or not 0 <= seed < 2**63 - n:
         raise InputError(f"seed is {seed!r}, but must be a whole number from 0 to 2**63 - n.")
     return [seed + i for i in range(n)]
@@ -35,7 +36,8 @@ def check_memory(pipeline: Any, n: int, size: tuple[int, int]) -> None:
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     fits = free // bytes_each
     if n > fits:
+        more = f"ask for at most {fits}, or call again with seed=seed + {fits} for more."
         raise InputError(
             f"n is {n}, but about {fits} candidates of {size[0]} x {size[1]} pixels fit in the {free / 2**30:.1f} GiB "
-            f"free on {device}: ask for at most {fits}, or call again with seed=seed + {max(fits, 1)} for more."
+            f"free on {device}: {more if fits else 'free some, or make them smaller with width and height.'}"
         )

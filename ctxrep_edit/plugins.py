@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
+from importlib.metadata import entry_points
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +18,38 @@ if TYPE_CHECKING:
     from ctxrep_edit.models import EmbeddedModel
 
 
-@cache
+class BrokenPlugin(UserWarning):
+    """An installed plugin cannot be loaded; the others are."""
+
+
 def manager() -> pluggy.PluginManager:
-    """The plugin manager with every installed plugin loaded; made once."""
+    """The plugin manager with every installed plugin loaded; made once. Warns with BrokenPlugin where one cannot be."""
+    return _loaded()[0]
+
+
+def broken() -> dict[str, str]:
+    """The plugins that were left out, by entry point, and why."""
+    return _loaded()[1]
+
+
+@cache
+def _loaded() -> tuple[pluggy.PluginManager, dict[str, str]]:
     made = pluggy.PluginManager(hookspecs.PROJECT)
     made.add_hookspecs(hookspecs)
-    made.load_setuptools_entrypoints(hookspecs.PROJECT)
-    made.check_pending()
-    return made
+    left_out: dict[str, str] = {}
+    for entry in entry_points(group=hookspecs.PROJECT):
+        try:
+            made.register(entry.load(), entry.name)
+            made.check_pending()  # hooks that do not exist
+        except Exception as error:  # whatever its import raises
+            if made.has_plugin(entry.name):
+                made.unregister(name=entry.name)
+            left_out[entry.name] = f"{type(error).__name__}: {error}"
+            message = (
+                f"The plugin {entry.name} ({entry.value}) is left out. {left_out[entry.name]}. Update or uninstall it."
+            )
+            warnings.warn(message, BrokenPlugin, stacklevel=3)
+    return made, left_out
 
 
 def adapters() -> dict[str, Adapter]:

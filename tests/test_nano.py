@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxrep_edit import OutsideItsWorld, Repulsion, diverse_edit, load_pipeline
+from ctxrep_edit.models import default_settings
 
 FOLDER = nano.WEIGHTS / "kontext-nano"
 
@@ -119,8 +120,7 @@ def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
 def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
     work = list(spread.tasks(photos.held_out(), 2, seed=11))
     plain = spread.summary(spread.run(pipeline, work, Repulsion(strength=0), 6))
-    settings = spread.default_settings(pipeline)
-    ours = spread.summary(spread.run(pipeline, work, settings, 6))
+    ours = spread.summary(spread.run(pipeline, work, default_settings(pipeline), 6))
     assert plain["right"][0] >= 0.9
     assert ours["right"][0] >= 0.9 * plain["right"][0]
     assert ours["distinct"][0] > plain["distinct"][0]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.adapter import Adapter, Request, Scope
+from ctxrep_edit.errors import InputError
 from ctxrep_edit.hookspecs import hookimpl
 from ctxrep_edit.settings import Repulsion
 
@@ -38,7 +39,7 @@ class FluxKontext(Adapter):
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
         ),
     }
-    default = Repulsion(scope="generated", strength=1.0, steps=2, iterations=50)
+    default = Repulsion(scope="generated", anchor=True)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:
@@ -68,9 +69,12 @@ class FluxKontext(Adapter):
         return w // unit * unit, h // unit * unit
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        from PIL.Image import Resampling
+
         width, height = request.size
         out: dict[str, Any] = {
-            "image": request.image,
+            # at full size it would become as many tokens as its pixels ask for
+            "image": request.image.resize(request.size, Resampling.LANCZOS),
             "prompt": request.instruction,
             "num_images_per_prompt": len(request.generators),
             "generator": list(request.generators),
@@ -81,9 +85,11 @@ class FluxKontext(Adapter):
         }
         if request.steps is not None:
             out["num_inference_steps"] = request.steps
-        if request.mask is not None and "Inpaint" in type(pipeline).__name__:
-            out["mask_image"] = request.mask
-        return out
+        if "Inpaint" not in type(pipeline).__name__:
+            return out
+        if request.mask is None:
+            raise InputError("FluxKontextInpaintPipeline edits inside a mask and was given none: give mask=.")
+        return {**out, "mask_image": request.mask.resize(request.size)}
 
 
 @hookimpl

@@ -35,9 +35,7 @@ def ctxrep_models() -> Iterable[EmbeddedModel]:
 
 
 @hookimpl
-def ctxrep_commands(cli: click.Group) -> None:
+def ctxrep_commands(bench: click.Group) -> None:
     from ctxrep_plugins.nano.commands import spread
 
-    bench = cli.commands["bench"]
-    assert isinstance(bench, click.Group)
     bench.add_command(spread)

@@ -46,15 +46,15 @@ def spread(
     from rich.console import Console
     from rich.progress import track
 
-    from ctxrep_edit.models import load_pipeline
+    from ctxrep_edit.models import default_settings, load_pipeline
 
     pictures = photographs.read_folder(folder) if folder else photographs.held_out()
     if not pictures:
         raise InputError(f"{folder} holds no photograph of at least 320 pixels a side: name another --folder.")
     pipeline = load_pipeline(model)
-    ours = replace(
-        measure.default_settings(pipeline), **{name: value for name, value in changes.items() if value is not None}
-    )
+    if changes["strength"] is not None:
+        changes["eta"] = None
+    ours = replace(default_settings(pipeline), **{k: v for k, v in changes.items() if k == "eta" or v is not None})
     work = list(measure.tasks(pictures, photos, seed))
     trials: dict[str, list[measure.Trial]] = {method: [] for method in METHODS}
     for task in track(work, "measuring", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal):

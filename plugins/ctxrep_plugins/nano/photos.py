@@ -22,9 +22,13 @@ def nearest_bucket(height: int, width: int) -> tuple[int, int]:
 
 
 def read_folder(folder: Path, sides: Sequence[int] = (320, 900)) -> list[np.ndarray]:
-    """Every photograph below `folder`, once per short side in `sides`: uint8 arrays (height, width, 3)."""
+    """Every photograph below `folder`, once per short side in `sides`: uint8 arrays (height, width, 3).
+
+    Links, and screenshots that wallpaper packages hold as previews, are passed over.
+    """
     pictures = []
-    for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.is_symlink())
+    for file in sorted(p for p in found if "screenshot" not in p.name):
         with Image.open(file) as image:
             if min(image.size) < min(sides):
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ from ctxrep_plugins.nano import photos, world
 from ctxrep_plugins.nano.judge import Judge
 from PIL import Image
 
-from ctxrep_edit import plugins
 from ctxrep_edit.api import diverse_edit
 from ctxrep_edit.imaging import to_tensor
-from ctxrep_edit.models import profile
 from ctxrep_edit.perceptual import distances
 from ctxrep_edit.settings import Repulsion
 
@@ -45,11 +43,6 @@ class Task:
     picture: world.Picture
     request: world.Request
     seed: int
-
-
-def default_settings(pipeline: Any) -> Repulsion:
-    """What `diverse_edit` uses on `pipeline` if nothing is said."""
-    return replace(plugins.adapter_for(pipeline).default, **profile(pipeline).repulsion)
 
 
 def tasks(pictures: Sequence[np.ndarray], count: int, seed: int, wordings: int = 1) -> Iterable[Task]:

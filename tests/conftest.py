@@ -1,0 +1,53 @@
+"""One tiny pipeline for all tests, and a picture to edit."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from diffusers import FluxKontextInpaintPipeline, FluxKontextPipeline
+from PIL import Image
+
+from ctxrep_edit import load_pipeline
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def loaded(folder: Path) -> FluxKontextPipeline:
+    return load_pipeline(folder, device="cpu", progress=False)
+
+
+@pytest.fixture(params=[FluxKontextPipeline])
+def pipeline(
+    request: pytest.FixtureRequest, loaded: FluxKontextPipeline, folder: Path
+) -> Iterator[FluxKontextPipeline]:
+    """A pipeline of the test's own. Whatever the test does, no hook of ours may be left on it."""
+    parts = {**loaded.components, "transformer": copy.deepcopy(loaded.transformer)}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    made = request.param(**parts)
+    made.register_to_config(_name_or_path=str(folder))
+    scheduler = made.scheduler
+    yield made
+    assert made.scheduler is scheduler
+    for module in made.transformer.modules():
+        assert "ctxrep_edit" not in getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+
+
+both = pytest.mark.parametrize("pipeline", [FluxKontextPipeline, FluxKontextInpaintPipeline], indirect=True)
+"""Runs a test on both classes."""
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    """40 x 30 pixels of a gradient."""
+    y, x = np.mgrid[0:30, 0:40]
+    return Image.fromarray(np.stack([x * 6, y * 8, (x + y) * 3], -1).astype(np.uint8))
