@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,7 @@ def diverse_edit(
     allowed = None if mask is None else Image.fromarray(read_mask(mask, source.size)).convert("L")
     if preserve == "auto":
         lpips_weights.ensure_weights()
+    n, steps = int(n), None if steps is None else int(steps)
     # 2. The pipeline and the adapter that knows it.
     if pipeline is not None and (model, device, dtype) != (None, None, None):
         raise InputError(
@@ -131,9 +133,9 @@ def diverse_edit(
 def _check(instruction: str, n: int, steps: int | None, preserve: str) -> None:
     if not isinstance(instruction, str) or not instruction.strip():
         raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
-    if steps is not None and (not isinstance(steps, int) or steps < 1):
+    if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
     if preserve not in ("auto", "off"):
         raise InputError(f"preserve is {preserve!r}, but must be 'auto' or 'off'.")

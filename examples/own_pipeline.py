@@ -17,7 +17,8 @@ from ctxrep_edit import Repulsion, repelled
 from ctxrep_edit.plugins import adapter_for
 
 NANO = Path(__file__).parents[1] / "plugins/ctxrep_plugins/nano/weights/kontext-nano"
-SMALL = {"width": 64, "height": 64, "max_area": 64 * 64, "_auto_resize": False, "max_sequence_length": 16}
+SIDE = 64  # pixels: what the small model edits at
+SMALL = {"width": SIDE, "height": SIDE, "max_area": SIDE * SIDE, "_auto_resize": False, "max_sequence_length": 16}
 OUT = Path("out/own")
 N = 4
 
@@ -29,7 +30,7 @@ def main(photo: str, instruction: str, model: str | None = None) -> None:
     pipe.to("cuda" if cuda else "cpu")
     # 2. Your call: any of the pipeline's own arguments, one generator per picture.
     call = {
-        "image": load_image(photo),
+        "image": load_image(photo) if model else load_image(photo).resize((SIDE, SIDE)),
         "prompt": instruction,
         "num_images_per_prompt": N,
         "generator": [torch.Generator().manual_seed(seed) for seed in range(N)],
@@ -39,7 +40,8 @@ def main(photo: str, instruction: str, model: str | None = None) -> None:
     }
     # 3. Inside `repelled` the N pictures push one another apart; outside it the pipeline is as it was.
     words = adapter_for(pipe).instruction(pipe, call)  # bool (tokens,): which text tokens carry the instruction
-    with repelled(pipe, Repulsion(scope="generated", steps=2), particles=N, instruction=words) as run:
+    settings = Repulsion(scope="generated", strength=1.0, steps=3)
+    with repelled(pipe, settings, particles=N, instruction=words) as run:
         images = pipe(**call).images
     # 4. What it did: Vendi score of the contextual tokens around each block.
     for before, after in run.vendi[:3]:

@@ -88,8 +88,9 @@ def _score(task: Task, edits: Any, pipeline: Any) -> Trial:
     admitted = task.request.answers
     right = [r.answer for r in rulings if r.right and r.answer in admitted]
     source = to_tensor(Image.fromarray((task.picture * 255).round().astype(np.uint8)))
-    maps = distances(images, source)  # (n, h, w)
-    outside = [m[~r.region].mean().item() for m, r in zip(maps, rulings, strict=True) if not r.region.all()]
+    regions = torch.stack([ruling.region for ruling in rulings])  # (n, h, w)
+    maps = distances(torch.where(regions[:, None], source, images), source)  # (n, h, w), the edit itself left out
+    outside = [m[~r].mean().item() for m, r in zip(maps, regions, strict=True) if not r.all()]
     return Trial(
         photo=task.photo,
         edit=task.request.edit.name,
