@@ -28,7 +28,7 @@ class Repulsion:
     scope: str | None = None
     strength: float = 1.0
     eta: float | None = None
-    steps: int = 3
+    steps: int = 1
     iterations: int = 50
     objective: Literal["entropy", "renyi2"] = "entropy"
     keep_norm: bool = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ctxrep_plugins.nano import autoencoder, photos, spread, text, world
-from ctxrep_plugins.nano.judge import Judge
+from ctxrep_plugins.nano.judge import Judge, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,8 +71,7 @@ def test_the_judge_accepts_every_right_answer(pipeline, crop):
         judge = Judge(edit, crop, pipeline)
         for answer in edit.answers:
             target = torch.from_numpy(world.render(edit, crop, answer)).permute(2, 0, 1)
-            shown = Judge._round_trip(target[None], pipeline)[0]
-            ruling = judge(shown)
+            ruling = judge(shown(target[None], pipeline)[0])
             assert (ruling.answer, ruling.right) == (answer, True)
 
 
@@ -118,7 +117,7 @@ def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
 
 
 def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
-    work = list(spread.tasks(photos.held_out(), 2, seed=11))
+    work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
     plain = spread.summary(spread.run(pipeline, work, Repulsion(strength=0), 6))
     ours = spread.summary(spread.run(pipeline, work, default_settings(pipeline), 6))
     assert plain["right"][0] >= 0.9

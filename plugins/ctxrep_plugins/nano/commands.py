@@ -33,6 +33,7 @@ COLUMNS = {
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the rows to this file.")
 @click.option("--strength", type=float, help="Of the repulsion.  [default: the model's]")
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")
+@click.option("--tau", "steps", type=click.IntRange(1), help="First timesteps that repel.  [default: the model's]")
 def spread(
     photos: int, n: int, seed: int, model: str, folder: Path | None, file: Path | None, **changes: Any
 ) -> None:  # fmt: skip

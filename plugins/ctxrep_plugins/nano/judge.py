@@ -35,20 +35,14 @@ class Ruling:
 class Judge:
     """Knows every answer to one edit of one picture, as the pipeline's autoencoder would show it."""
 
-    @torch.no_grad()
     def __init__(self, edit: Edit, picture: Picture, pipeline: Any) -> None:
         self.answers = edit.answers
         targets = np.stack([render(edit, picture, answer) for answer in self.answers])
         exact = torch.from_numpy(targets).permute(0, 3, 1, 2)  # (k, 3, h, w)
         source = torch.from_numpy(picture).permute(2, 0, 1)[None]  # (1, 3, h, w)
-        self.targets = self._round_trip(exact, pipeline)
+        self.targets = shown(exact, pipeline)  # (k, 3, h, w)
         changed = ((exact - source).abs().amax(1, keepdim=True) > 1 / 255).float()
         self.regions = F.max_pool2d(changed, 3, 1, 1)  # (k, 1, h, w)
-
-    @staticmethod
-    def _round_trip(images: Tensor, pipeline: Any) -> Tensor:
-        latents = pipeline.vae.encode(images * 2 - 1).latents
-        return ((pipeline.vae.decode(latents).sample + 1) / 2).clamp(0, 1)
 
     def __call__(self, image: Tensor) -> Ruling:
         """Rules on `image`, (3, h, w) in [0, 1]."""
@@ -64,6 +58,14 @@ class Judge:
         ).amax(0)  # (k,) 1 is the limit
         best = int(worst.argmin())
         return Ruling(self.answers[best], float(worst[best]) <= 1, self.regions[best, 0] > 0)
+
+
+@torch.no_grad()
+def shown(images: Tensor, pipeline: Any) -> Tensor:
+    """`images` after a round trip through the pipeline's autoencoder; both (k, 3, h, w) in [0, 1]."""
+    latents = pipeline.vae.encode(images * 2 - 1).latents
+    decoded: Tensor = pipeline.vae.decode(latents).sample
+    return ((decoded + 1) / 2).clamp(0, 1)
 
 
 def _share(error: Tensor, where: Tensor) -> Tensor:
