@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctxrep_edit.perceptual import distances
 
-CHANGE = 0.10  # mean absolute difference of the channels, in [0, 1], from which a pixel counts as edited
+CHANGE = 0.05  # mean absolute difference of the channels, in [0, 1], from which a pixel counts as edited
 GLOBAL = 0.60  # share of edited pixels from which an edit is one of the whole picture
 MARGIN = 0.05  # LPIPS that an edit may lose outside its region beyond the autoencoder's round trip
 GLOBAL_BOUND = 0.80  # LPIPS to the source beyond which even an edit of the whole picture has lost it
