@@ -90,7 +90,7 @@ def train(model: kontext.Kontext, pairs: Pairs, checkpoint: Path, steps: int, se
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("kontext-nano"), help="The pipeline's folder.")
-@click.option("--decoder-steps", default=1800, help="Steps of the autoencoder's decoder.")
+@click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
 @click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
