@@ -236,7 +236,7 @@ def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
 
 @torch.no_grad()
 def round_trip(pipeline: Any, image: Tensor) -> Tensor:
-    """What the pipeline's autoencoder alone makes of `image`: the floor of any check. (1, 3, h, w) in [0, 1]."""
+    """What the pipeline's autoencoder alone makes of `image`: the floor of any check. (n, 3, h, w) in [0, 1]."""
     vae = pipeline.vae
     encoded = vae.encode((image * 2 - 1).to(pipeline._execution_device, vae.dtype))
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()

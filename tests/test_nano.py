@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from ctxrep_plugins.nano import autoencoder, photos, spread, text, world
-from ctxrep_plugins.nano.judge import Judge, shown
+from ctxrep_plugins.nano.judge import Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxrep_edit import OutsideItsWorld, Repulsion, diverse_edit, load_pipeline
+from ctxrep_edit.api import round_trip
 from ctxrep_edit.models import default_settings
 
 FOLDER = nano.WEIGHTS / "kontext-nano"
@@ -71,7 +72,7 @@ def test_the_judge_accepts_every_right_answer(pipeline, crop):
         judge = Judge(edit, crop, pipeline)
         for answer in edit.answers:
             target = torch.from_numpy(world.render(edit, crop, answer)).permute(2, 0, 1)
-            ruling = judge(shown(target[None], pipeline)[0])
+            ruling = judge(round_trip(pipeline, target[None])[0])
             assert (ruling.answer, ruling.right) == (answer, True)
 
 

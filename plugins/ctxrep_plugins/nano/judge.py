@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from ctxrep_plugins.nano.world import Answer, Edit, Picture, render
 from torch import Tensor
 
+from ctxrep_edit.api import round_trip
+
 INSIDE = 0.09  # root mean square error that is allowed inside the region, of values in [0, 1]
 OUTSIDE = 0.05  # the same outside
 PATCH = 8  # pixels: side of the patches
@@ -40,7 +42,7 @@ class Judge:
         targets = np.stack([render(edit, picture, answer) for answer in self.answers])
         exact = torch.from_numpy(targets).permute(0, 3, 1, 2)  # (k, 3, h, w)
         source = torch.from_numpy(picture).permute(2, 0, 1)[None]  # (1, 3, h, w)
-        self.targets = shown(exact, pipeline)  # (k, 3, h, w)
+        self.targets = round_trip(pipeline, exact)  # (k, 3, h, w)
         changed = ((exact - source).abs().amax(1, keepdim=True) > 1 / 255).float()
         self.regions = F.max_pool2d(changed, 3, 1, 1)  # (k, 1, h, w)
 
@@ -58,14 +60,6 @@ class Judge:
         ).amax(0)  # (k,) 1 is the limit
         best = int(worst.argmin())
         return Ruling(self.answers[best], float(worst[best]) <= 1, self.regions[best, 0] > 0)
-
-
-@torch.no_grad()
-def shown(images: Tensor, pipeline: Any) -> Tensor:
-    """`images` after a round trip through the pipeline's autoencoder; both (k, 3, h, w) in [0, 1]."""
-    latents = pipeline.vae.encode(images * 2 - 1).latents
-    decoded: Tensor = pipeline.vae.decode(latents).sample
-    return ((decoded + 1) / 2).clamp(0, 1)
 
 
 def _share(error: Tensor, where: Tensor) -> Tensor:

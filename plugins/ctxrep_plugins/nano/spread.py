@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +58,8 @@ def tasks(pictures: Sequence[np.ndarray], count: int, seed: int, wordings: int =
                     yield Task(photo, picture, choices[rng.integers(len(choices))], int(rng.integers(2**31)))
 
 
-def run(
-    pipeline: Any, work: Iterable[Task], repulsion: Repulsion, n: int, after: Callable[[], None] = lambda: None
-) -> list[Trial]:
-    """Every task once with `repulsion`; the same seeds whatever it is. `after` is called after each task."""
+def run(pipeline: Any, work: Iterable[Task], repulsion: Repulsion, n: int) -> list[Trial]:
+    """Every task once with `repulsion`; the same seeds whatever it is."""
     trials = []
     for task in work:
         with warnings.catch_warnings():
@@ -77,7 +75,6 @@ def run(
                 progress=False,
             )
         trials.append(_score(task, edits, pipeline))
-        after()
     return trials
 
 
