@@ -1,5 +1,6 @@
 from .adapter import Adapter, Request, Scope
 from .api import OutsideItsWorld, diverse_edit
+from .contracts import Case, Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
 from .editset import Edit, EditSet
 from .errors import (
     CtxrepError,
@@ -12,20 +13,26 @@ from .errors import (
     WeightsError,
 )
 from .hooks import attach, detach, repelled
-from .hookspecs import hookimpl
-from .models import EmbeddedModel, load_pipeline
+from .hookspecs import API_VERSION, hookimpl
+from .models import load_pipeline
 from .perceptual import lpips_distance, lpips_map
-from .preservation import Verdict
+from .plugins import BrokenPlugin, register, unregister
 from .settings import Repulsion
 
 __version__: str
 
 __all__ = [
+    "API_VERSION",
     "Adapter",
+    "BrokenPlugin",
+    "Case",
+    "Check",
     "CtxrepError",
     "Edit",
     "EditSet",
     "EmbeddedModel",
+    "Embedder",
+    "Exporter",
     "InputError",
     "ModelError",
     "OutputError",
@@ -34,7 +41,9 @@ __all__ = [
     "Repulsion",
     "RepulsionError",
     "Request",
+    "Run",
     "Scope",
+    "Strategy",
     "UnknownPipeline",
     "Verdict",
     "WeightsError",
@@ -45,5 +54,7 @@ __all__ = [
     "load_pipeline",
     "lpips_distance",
     "lpips_map",
+    "register",
     "repelled",
+    "unregister",
 ]

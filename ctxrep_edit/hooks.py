@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,8 @@ from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ctxrep_edit import plugins
-from ctxrep_edit.adapter import Adapter, Part, Stream
+from ctxrep_edit import catalog
+from ctxrep_edit.adapter import Adapter, Order, Part
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.models import default_settings
 from ctxrep_edit.repulsion import repel
@@ -61,6 +62,7 @@ class Attachment:
     settings: Repulsion
     particles: int
     instruction: Tensor | None
+    guided: Callable[[], bool] = lambda: False
     vendi: list[tuple[float, float]] = field(default_factory=list)
     step: int = -1
     repelling: bool = False
@@ -71,6 +73,16 @@ class Attachment:
     _calls: int = 0
     _masks: dict[Any, tuple[int, Tensor | None]] = field(default_factory=dict)
     _generated: int | None = None
+    _text: int = 0
+    _parts: tuple[str, ...] = ("conditional",)
+
+    @property
+    def mean_vendi(self) -> tuple[float, float] | None:
+        """(before, after) averaged over blocks and steps; None where nothing repelled."""
+        if not self.vendi:
+            return None
+        before, after = zip(*self.vendi, strict=True)
+        return sum(before) / len(before), sum(after) / len(after)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def begin(self, module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
@@ -89,16 +101,21 @@ class Attachment:
         wanted = self.settings.guidance == "both" or not second
         self.repelling = self.step < self.settings.steps and wanted
         self._generated = self.adapter.generated(call)
+        if self.repelling and "joint" in self.adapter.streams.values():
+            self._text = self.adapter.text_length(call)
+        self._parts = self._batch_parts()
 
     def move(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> tuple[Tensor, Tensor]:
         """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim)."""
         end, selected = self._selected(text, image, parts)
         whole = text if end <= text.shape[1] else torch.cat([text, image[:, : end - text.shape[1]]], 1)
-        first, last = self._rows(len(whole))
-        moved, scores = [whole[:first]], []
-        for start in range(first, last, self.particles):
+        pieces, scores = [], []
+        for rows, moves in self._groups(len(whole)):
+            if not moves:
+                pieces.append(whole[rows])
+                continue
             step = repel(
-                whole[start : start + self.particles],
+                whole[rows],
                 strength=self.settings.strength if self.settings.eta is None else None,
                 eta=self.settings.eta,
                 iterations=self.settings.iterations,
@@ -107,10 +124,9 @@ class Attachment:
                 keep_norm=self.settings.keep_norm,
                 fixed=int(self.settings.anchor),
             )
-            moved.append(step.tokens)
+            pieces.append(step.tokens)
             scores.append((step.vendi_before, step.vendi_after))
-        moved.append(whole[last:])
-        out = torch.cat(moved)
+        out = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         before, after = zip(*scores, strict=True)
         self.vendi.append((sum(before) / len(before), sum(after) / len(after)))
         length = text.shape[1]
@@ -149,22 +165,30 @@ class Attachment:
             halves.append(half)
         return torch.cat(halves)
 
-    def _rows(self, batch: int) -> tuple[int, int]:
-        """The rows of the batch that repel: all, or the positive half of [negative, positive]."""
-        halves = self.adapter.guidance == "batch" and batch > self.particles and not batch % (2 * self.particles)
-        first = batch // 2 if halves and self.settings.guidance == "conditional" else 0
-        if batch % self.particles:
+    def _batch_parts(self) -> tuple[str, ...]:
+        guidance = self.adapter.guidance
+        return guidance if guidance != "calls" and self.guided() else ("conditional",)
+
+    def _groups(self, batch: int) -> Iterator[tuple[slice, bool]]:
+        """The rows of the batch in order: particles of one picture each, and whether they repel."""
+        if batch % (self.particles * len(self._parts)):
             raise RepulsionError(
                 f"The transformer was given a batch of {batch}, which is no multiple of the {self.particles} particles "
-                "that the repulsion was attached for: attach it for the number of images per prompt."
+                f"in {len(self._parts)} part(s) it was attached for: attach it for the number of images per prompt."
             )
-        return first, batch
+        size = batch // len(self._parts)
+        for i, part in enumerate(self._parts):
+            if part != "conditional" and self.settings.guidance != "both":
+                yield slice(i * size, (i + 1) * size), False
+                continue
+            for start in range(i * size, (i + 1) * size, self.particles):
+                yield slice(start, start + self.particles), True
 
 
 class _Repel(ModelHook):  # type: ignore[misc]
     """On a block: moves the contextual tokens that it returns."""
 
-    def __init__(self, run: Attachment, order: tuple[Stream, Stream], parts: frozenset[Part]) -> None:
+    def __init__(self, run: Attachment, order: Order, parts: frozenset[Part]) -> None:
         super().__init__()
         self.run, self.order, self.parts = run, order, parts
 
@@ -172,7 +196,12 @@ class _Repel(ModelHook):  # type: ignore[misc]
     def post_forward(self, module: nn.Module, output: Any) -> Any:
         if not self.run.repelling:
             return output
+        if self.order == "joint":
+            length = self.run._text
+            return torch.cat(self.run.move(output[:, :length], output[:, length:], self.parts), 1)
         streams = dict(zip(self.order, output, strict=True))
+        if streams["text"] is None:
+            return output
         streams["text"], streams["image"] = self.run.move(streams["text"], streams["image"], self.parts)
         return tuple(streams[name] for name in self.order)
 
@@ -192,11 +221,12 @@ def attach(
         instruction; None: all.
     Raises UnknownPipeline, InputError for an unknown scope, RepulsionError where one is attached already.
     """
-    adapter = adapter or plugins.adapter_for(pipeline)
+    adapter = adapter or catalog.adapter_for(pipeline)
     settings = settings or default_settings(pipeline)
     if particles < 1:
         raise InputError(f"particles is {particles}, but at least 1 is needed.")
-    run = Attachment(adapter, settings, particles, instruction)
+    guided = functools.partial(adapter.guided, pipeline)
+    run = Attachment(adapter, settings, particles, instruction, guided)
     scope = adapter.scope(settings.scope)
     transformer = adapter.transformer(pipeline)
     registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in transformer.modules()]

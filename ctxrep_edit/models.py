@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ctxrep_edit import plugins
+from ctxrep_edit import catalog
 from ctxrep_edit.errors import ModelError
 from ctxrep_edit.settings import Repulsion
 
 PROFILE = "ctxrep.json"
 DEFAULT_MODEL = "kontext-nano"
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A model that ships with a plugin.
-
-    folder: a diffusers pipeline folder. summary: one line for people. knows: whether an instruction belongs to what
-    the model was trained on; advice: what to tell someone whose instruction does not.
-    """
-
-    name: str
-    folder: Path
-    summary: str
-    knows: Callable[[str], bool]
-    advice: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +40,7 @@ class Profile:
 
 def default_settings(pipeline: Any) -> Repulsion:
     """What is used on `pipeline` if nothing is said: the defaults of its adapter, changed by those of its folder."""
-    return replace(plugins.adapter_for(pipeline).default, **profile(pipeline).repulsion)
+    return replace(catalog.adapter_for(pipeline).default, **profile(pipeline).repulsion)
 
 
 def profile(pipeline: Any) -> Profile:
@@ -91,9 +76,8 @@ def load_pipeline(
     if device is None:
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = str(found or "cpu")
-    embedded = plugins.models().get(name)
-    if embedded is not None:
-        return _embedded(embedded.folder, device, _dtype(dtype, "cpu"))
+    if name in catalog.MODELS.claims():
+        return _embedded(catalog.MODELS.get(name).folder, device, _dtype(dtype, "cpu"))
     return _load(name, device, _dtype(dtype, device), progress)
 
 
@@ -116,7 +100,7 @@ def _dtype(dtype: Any, device: str) -> Any:
 def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
     from diffusers import DiffusionPipeline
 
-    known = ", ".join(plugins.models())
+    known = ", ".join(catalog.MODELS.all())
     path = Path(name)
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ModelError(f"The folder {name} has no model_index.json, so it is not a diffusers pipeline folder.")

@@ -1,87 +1,239 @@
-"""Finds plugins through entry points and answers who drives what."""
+"""Loads plugins, and keeps what goes wrong in one of them to that one.
+
+CTXREP_EDIT_PLUGINS=nano,flux_kontext    only these, by entry point or distribution
+CTXREP_EDIT_PLUGINS=-hello               all but these
+CTXREP_EDIT_STRICT=1                     a broken plugin is an error, not a warning
+"""
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import pluggy
 
 from ctxrep_edit import hookspecs
-from ctxrep_edit.errors import PluginError, UnknownPipeline
+from ctxrep_edit.errors import PluginError
 
-if TYPE_CHECKING:
-    from ctxrep_edit.adapter import Adapter
-    from ctxrep_edit.models import EmbeddedModel
+SELECT = "CTXREP_EDIT_PLUGINS"
+STRICT = "CTXREP_EDIT_STRICT"
+Status = Literal["ok", "off", "broken", "contested"]
 
 
 class BrokenPlugin(UserWarning):
-    """An installed plugin cannot be loaded; the others are."""
+    """A plugin cannot be used and is left out; everything else works."""
 
 
-def manager() -> pluggy.PluginManager:
-    """The plugin manager with every installed plugin loaded; made once. Warns with BrokenPlugin where one cannot be."""
-    return _loaded()[0]
+@dataclass
+class Record:
+    """One plugin, as `ctxrep-edit plugins` shows it.
+
+    name: of the entry point. source: what it loads. distribution, version: where it comes from; empty if it was
+    registered in code. hooks: those it implements. status: "off" by CTXREP_EDIT_PLUGINS, "broken" (then error says
+    why), "contested" where another plugin has its name.
+    """
+
+    name: str
+    source: str
+    distribution: str = ""
+    version: str = ""
+    hooks: tuple[str, ...] = ()
+    status: Status = "ok"
+    error: str = ""
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.name} ({self.distribution} {self.version})" if self.distribution else f"{self.name} (in code)"
+
+    def to_dict(self) -> dict[str, Any]:
+        shown = ("name", "version", "distribution", "source", "hooks", "status", "error")
+        return {name: getattr(self, name) for name in shown}
 
 
-def broken() -> dict[str, str]:
-    """The plugins that were left out, by entry point, and why."""
-    return _loaded()[1]
+@dataclass
+class _State:
+    manager: pluggy.PluginManager
+    records: list[Record]
+
+
+def records() -> list[Record]:
+    """Every plugin that is installed or registered, by name. Never raises for a broken or contested one."""
+    return sorted(_state().records, key=lambda record: (record.name, record.distribution))
+
+
+def register(plugin: object, name: str) -> None:
+    """Adds a plugin in code: a module or object with hooks. Raises PluginError where it cannot be used."""
+    state = _state()
+    record = Record(name, f"{getattr(plugin, '__name__', type(plugin).__name__)}")
+    taken = [other for other in state.records if other.name == name and other.status != "off"]
+    if taken:
+        raise PluginError(f"There is a plugin called {name} already, {taken[0].title}: register under another name.")
+    try:
+        _add(state.manager, plugin, record)
+    except Exception as error:
+        raise PluginError(f"The plugin {name} cannot be used. {_cause(error)}") from error
+    state.records.append(record)
+
+
+def unregister(name: str) -> None:
+    """Takes out a plugin that was registered in code. Raises PluginError where there is none of that name."""
+    state = _state()
+    mine = [record for record in state.records if record.name == name and not record.distribution]
+    if not mine:
+        raise PluginError(f"No plugin called {name} was registered in code: only such a plugin can be taken out.")
+    state.records.remove(mine[0])
+    if state.manager.has_plugin(name):
+        state.manager.unregister(name=name)
+
+
+def results(hook: str, **arguments: Any) -> Iterator[tuple[Record, Any]]:
+    """What each plugin returns from `hook`, by plugin name. A plugin that raises is left out from then on.
+
+    Raises PluginError where two plugins have one name.
+    """
+    contested = [record for record in records() if record.status == "contested"]
+    if contested:
+        raise PluginError(f"Two plugins are called {contested[0].name}: {both(*contested[:2])}")
+    yield from answers(hook, **arguments)
+
+
+def answers(hook: str, **arguments: Any) -> Iterator[tuple[Record, Any]]:
+    """As `results`, but passes over plugins of one name instead of raising."""
+    manager = _state().manager
+    for record in records():
+        if hook not in record.hooks or record.status != "ok":
+            continue
+        (impl,) = (i for i in getattr(manager.hook, hook).get_hookimpls() if i.plugin_name == record.name)
+        try:
+            answer = impl.function(*(arguments[name] for name in impl.argnames))
+            answer = list(answer) if isinstance(answer, Iterable) else answer  # a generator runs here
+        except Exception as error:  # whatever it raises
+            record.error = f"It raised in {hook}. "
+            leave_out(record, error)
+        else:
+            yield record, answer
+
+
+def notify(hook: str, **arguments: Any) -> None:
+    """Tells every plugin of an event."""
+    for _ in answers(hook, **arguments):
+        pass
+
+
+def leave_out(record: Record, error: Exception) -> None:
+    """Notes that a plugin failed and warns with BrokenPlugin, or raises PluginError in strict mode."""
+    record.status, record.error = "broken", record.error + _cause(error)
+    manager = _state().manager
+    if manager.has_plugin(record.name):
+        manager.unregister(name=record.name)
+    _complain(record, error)
+
+
+def both(one: Record, two: Record) -> str:
+    """Names two plugins and says how to choose between them."""
+    first, second = (r.name if one.name != two.name else r.distribution for r in (one, two))
+    return (
+        f"{one.title} and {two.title}. Switch one off with {SELECT}=-{first} or {SELECT}=-{second}, or uninstall one."
+    )
+
+
+def _complain(record: Record, error: Exception | None) -> None:
+    message = (
+        f"The plugin {record.title} is left out. {record.error.rstrip('.')}. Update or uninstall it, or switch it "
+        f"off with {SELECT}=-{record.name}."
+    )
+    if os.environ.get(STRICT, "") not in ("", "0"):
+        raise PluginError(message) from error
+    warnings.warn(message, BrokenPlugin, stacklevel=4)
 
 
 @cache
-def _loaded() -> tuple[pluggy.PluginManager, dict[str, str]]:
-    made = pluggy.PluginManager(hookspecs.PROJECT)
-    made.add_hookspecs(hookspecs)
-    left_out: dict[str, str] = {}
-    for entry in entry_points(group=hookspecs.PROJECT):
-        try:
-            made.register(entry.load(), entry.name)
-            made.check_pending()  # hooks that do not exist
-        except Exception as error:  # whatever its import raises
-            if made.has_plugin(entry.name):
-                made.unregister(name=entry.name)
-            left_out[entry.name] = f"{type(error).__name__}: {error}"
-            message = (
-                f"The plugin {entry.name} ({entry.value}) is left out. {left_out[entry.name]}. Update or uninstall it."
-            )
-            warnings.warn(message, BrokenPlugin, stacklevel=3)
-    return made, left_out
+def _state() -> _State:
+    """Loads every installed plugin, once; the order of installation plays no part."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    found = [(_record(entry), entry) for entry in entry_points(group=hookspecs.PROJECT)]
+    found.sort(key=lambda pair: (pair[0].name, pair[0].distribution))
+    wanted = _selection(os.environ.get(SELECT, ""), [record for record, _ in found])
+    on = [record.name for record, _ in found if wanted[id(record)]]
+    failed = []
+    for record, entry in found:
+        if not wanted[id(record)]:
+            record.status = "off"
+        elif on.count(record.name) > 1:
+            record.status, record.error = "contested", "another plugin has this name"
+        else:
+            try:
+                _add(manager, entry.load(), record)
+            except Exception as error:  # whatever its import raises
+                record.status, record.error = "broken", _cause(error)
+                failed.append((record, error))
+    for record, cause in failed:
+        _complain(record, cause)
+    return _State(manager, [record for record, _ in found])
 
 
-def adapters() -> dict[str, Adapter]:
-    """Every adapter by the pipeline class that it drives. Raises PluginError where two claim one class."""
-    found: dict[str, Adapter] = {}
-    for adapter in chain.from_iterable(manager().hook.ctxrep_adapters()):
-        for pipeline in adapter.pipelines:
-            if pipeline in found:
-                raise PluginError(
-                    f"Adapters {found[pipeline].name} and {adapter.name} both drive {pipeline}: uninstall one of them."
-                )
-            found[pipeline] = adapter
-    return found
-
-
-def models() -> dict[str, EmbeddedModel]:
-    """Every embedded model by name. Raises PluginError where two have one name."""
-    found: dict[str, EmbeddedModel] = {}
-    for model in chain.from_iterable(manager().hook.ctxrep_models()):
-        if model.name in found:
-            raise PluginError(f"Two plugins provide a model called {model.name}: uninstall one of them.")
-        found[model.name] = model
-    return found
-
-
-def adapter_for(pipeline: Any) -> Adapter:
-    """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline."""
-    known = adapters()
-    for base in type(pipeline).__mro__:
-        if base.__name__ in known:
-            return known[base.__name__]
-    raise UnknownPipeline(
-        f"No adapter drives {type(pipeline).__name__}. Known pipelines: {', '.join(sorted(known))}. "
-        "To add one, subclass ctxrep_edit.Adapter and register it: see docs/adapters.md."
+def _record(entry: Any) -> Record:
+    distribution = getattr(entry, "dist", None)
+    return Record(
+        entry.name, entry.value, distribution.name if distribution else "", distribution.version if distribution else ""
     )
+
+
+def _selection(text: str, found: list[Record]) -> Mapping[int, bool]:
+    """Which records `text`, the value of CTXREP_EDIT_PLUGINS, switches on, by id."""
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    off = [item[1:] for item in items if item.startswith("-")]
+    known = {record.name for record in found} | {record.distribution for record in found if record.distribution}
+    if off and len(off) < len(items):
+        raise PluginError(f"{SELECT}={text} both selects and switches off: give either names or names with a minus.")
+    for item in off or items:
+        if item not in known:
+            raise PluginError(
+                f"{SELECT} names {item!r}, which is not installed. Installed: {', '.join(sorted(known))}."
+            )
+    named = {id(r): r.name in (off or items) or r.distribution in (off or items) for r in found}
+    return {key: not items or hit != bool(off) for key, hit in named.items()}
+
+
+def _add(manager: pluggy.PluginManager, plugin: Any, record: Record) -> None:
+    """Registers `plugin` as `record.name`, or leaves the manager as it was and raises."""
+    _check_api(getattr(plugin, "ctxrep_api", hookspecs.API_VERSION))
+    try:
+        manager.register(plugin, record.name)
+        manager.check_pending()  # hooks that do not exist
+        callers = manager.get_hookcallers(plugin) or []
+        record.hooks = tuple(sorted(caller.name for caller in callers))
+        if not callers:
+            raise PluginError("It has no hook: decorate its functions with ctxrep_edit.hookimpl")
+        mine = [impl for caller in callers for impl in caller.get_hookimpls() if impl.plugin_name == record.name]
+        if any(impl.wrapper or impl.hookwrapper for impl in mine):
+            raise PluginError("It wraps the hooks of others, which is not possible here: leave wrapper=True out")
+    except BaseException:
+        if manager.has_plugin(record.name):
+            manager.unregister(name=record.name)
+        raise
+
+
+def _check_api(needed: object) -> None:
+    ours = [int(part) for part in hookspecs.API_VERSION.split(".")]
+    try:
+        major, minor = (int(part) for part in str(needed).split("."))
+    except ValueError:
+        raise PluginError(f"Its ctxrep_api is {needed!r}, but must be major.minor, such as '1.0'") from None
+    if (major, minor) > tuple(ours):
+        raise PluginError(
+            f"It needs API {needed} and this ctxrep-edit has {hookspecs.API_VERSION}: pip install -U ctxrep-edit"
+        )
+    if major < ours[0]:
+        raise PluginError(f"It was written for API {needed} and this ctxrep-edit has {hookspecs.API_VERSION}")
+
+
+def _cause(error: BaseException) -> str:
+    return str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctxrep_edit.contracts import Verdict
 from ctxrep_edit.perceptual import distances
 
 CHANGE = 0.05  # mean absolute difference of the channels, in [0, 1], from which a pixel counts as edited
@@ -17,26 +17,6 @@ MARGIN = 0.05  # LPIPS that an edit may lose outside its region beyond the autoe
 GLOBAL_BOUND = 0.80  # LPIPS to the source beyond which even an edit of the whole picture has lost it
 
 Region = Literal["mask", "estimated", "whole"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether an edit kept what it should, with the measure behind it.
-
-    region: where the edit was allowed: the caller's "mask", "estimated" from the edit, or the "whole" picture.
-    lpips: LPIPS to the source outside the region (of the whole picture for "whole"), >= 0. floor: the same for the
-    autoencoder's round trip of the source. bound: what lpips may be at most. reason: one sentence.
-    """
-
-    kept: bool
-    region: Region
-    lpips: float
-    floor: float
-    bound: float
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def estimate_region(edits: Tensor, round_trip: Tensor) -> Tensor:
@@ -59,6 +39,8 @@ def assess(
     source, round_trip: (1, 3, h, w) in [0, 1]; edits: (n, 3, h, w) in [0, 1]; mask: bool (h, w), True where the edit
         was allowed. first_is_plain: whether the first edit is the unrepelled one, which then is a second
         measure: what it loses, the others may lose.
+    details of each: region, where the edit was allowed: the caller's "mask", "estimated" from the edit, or the "whole"
+        picture; floor, the same LPIPS for the autoencoder's round trip of the source.
     Distances are means of the spatial LPIPS map (Zhang et al. 2018) over the region's outside. The source is pasted
     into the region first: AlexNet sees far, and on small pictures the edit itself would count all over the outside.
     """
@@ -78,14 +60,15 @@ def assess(
 
 
 def _verdict(region: Region, value: float, floor: float, plain: float | None) -> Verdict:
+    details = {"region": region, "floor": floor}
     if region == "whole":
         kept = value <= GLOBAL_BOUND
         how = "keeps within" if kept else "is beyond"
         reason = f"an edit of the whole picture has no outside; its LPIPS of {value:.3f} {how} {GLOBAL_BOUND:.2f}"
-        return Verdict(kept, region, value, floor, GLOBAL_BOUND, reason)
+        return Verdict(kept, "LPIPS to the source", value, GLOBAL_BOUND, reason, details)
     bound, why = floor + MARGIN, f"round trip {floor:.3f} + {MARGIN:.2f}"
     if plain is not None and plain > bound:
         bound, why = plain, "what the plain edit loses"
     kept = value <= bound
     reason = f"LPIPS outside the edit is {value:.3f}, {'within' if kept else 'over'} {bound:.3f} ({why})"
-    return Verdict(kept, region, value, floor, bound, reason)
+    return Verdict(kept, "LPIPS outside the edit", value, bound, reason, details)

@@ -10,9 +10,9 @@ from ctxrep_edit.editset import EditSet
 
 
 def edits_table(sets: Mapping[str, EditSet]) -> Table:
-    """One line per edit: set, seed, LPIPS outside the edit, verdict and its reason."""
+    """One line per edit: set, seed, what the deciding check measured, its verdict and its reason."""
     table = Table(title=next(iter(sets.values())).instruction, title_justify="left")
-    for heading in ("set", "seed", "LPIPS outside", "verdict", "why"):
+    for heading in ("set", "seed", "measured", "verdict", "why"):
         table.add_column(heading, overflow="fold")
     for name, edits in sets.items():
         for edit in edits:
@@ -20,7 +20,7 @@ def edits_table(sets: Mapping[str, EditSet]) -> Table:
                 table.add_row(name, str(edit.seed), "-", "not checked", "")
                 continue
             word = "[green]kept[/green]" if edit.verdict.kept else "[red]changed[/red]"
-            table.add_row(name, str(edit.seed), f"{edit.verdict.lpips:.3f}", word, edit.verdict.reason)
+            table.add_row(name, str(edit.seed), f"{edit.verdict.value:.3f}", word, edit.verdict.reason)
         table.add_section()
     return table
 

@@ -1,8 +1,10 @@
 """One tiny pipeline for all tests, and a picture to edit."""
 
 import copy
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import tiny
 from diffusers import FluxKontextInpaintPipeline, FluxKontextPipeline
 from PIL import Image
 
-from ctxrep_edit import load_pipeline
+from ctxrep_edit import hookimpl, load_pipeline, plugins
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,22 @@ def pipeline(
     assert made.scheduler is scheduler
     for module in made.transformer.modules():
         assert "ctxrep_edit" not in getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[..., Any]]:
+    """Registers hooks as a plugin called "theirs" (or `name`) for the time of the test."""
+    names: list[str] = []
+
+    def install(name: str = "theirs", **hooks: Any) -> Any:
+        plugin = types.SimpleNamespace(**{hook: hookimpl(function) for hook, function in hooks.items()})
+        plugins.register(plugin, name)
+        names.append(name)
+        return plugin
+
+    yield install
+    for name in names:
+        plugins.unregister(name)
 
 
 both = pytest.mark.parametrize("pipeline", [FluxKontextPipeline, FluxKontextInpaintPipeline], indirect=True)

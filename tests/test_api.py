@@ -29,7 +29,6 @@ from ctxrep_edit import (
     load_pipeline,
     lpips_weights,
     particles,
-    plugins,
 )
 
 edit = functools.partial(diverse_edit, instruction=tiny.WORDS, n=3, seed=0, preserve="off", progress=False)
@@ -118,17 +117,15 @@ def test_the_check_comes_with_the_edits(pipeline: Any, picture: Image.Image) -> 
     for region, options in (("mask", {"mask": mask}), (None, {})):
         for entry in edit(picture, pipeline=pipeline, preserve="auto", n=2, **options):
             assert entry.verdict is not None
-            assert entry.lpips == entry.verdict.lpips >= 0
-            assert entry.verdict.region == region or region is None
+            assert entry.lpips == entry.verdict.value >= 0
+            assert entry.verdict.details["region"] == region or region is None
             assert "LPIPS" in entry.verdict.reason
     assert {entry.verdict for entry in edit(picture, pipeline=pipeline)} == {None}
 
 
-def test_a_model_by_name_and_by_folder(
-    folder: Path, pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_by_name_and_by_folder(folder: Path, pipeline: Any, picture: Image.Image, registered: Any) -> None:
     small = EmbeddedModel("small", folder, "", lambda words: "light" in words, "It knows light.")
-    monkeypatch.setattr(plugins, "models", lambda: {"small": small})
+    registered(ctxrep_models=lambda: [small])
     wanted = pixels(edit(picture, pipeline=pipeline))
     assert np.array_equal(pixels(edit(picture, model=folder)), wanted)
     assert np.array_equal(pixels(edit(picture, model="small", device="cpu", dtype="float32")), wanted)
@@ -252,7 +249,7 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"n": True}, "n is True"),
         ({"steps": 0}, "steps is 0, but must be a whole number of sampling steps, at least 1"),
         ({"steps": "many"}, "steps is 'many'"),
-        ({"preserve": "maybe"}, "preserve is 'maybe', but must be 'auto' or 'off'"),
+        ({"preserve": "maybe"}, "preserve is 'maybe', but must be 'auto', 'off' or a list of checks"),
         ({"strength": -1}, "strength is -1, but must be a finite number >= 0; 0 switches repulsion off"),
         ({"strength": "high"}, "strength is 'high', but must be a number >= 0 or 'auto'"),
         ({"scope": "all"}, r"no scope 'all': choose one of context, context\+single, generated, paper"),

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ctxrep_edit import EmbeddedModel, WeightsError, lpips_weights, plugins
+from ctxrep_edit import BrokenPlugin, EmbeddedModel, WeightsError, lpips_weights
 from ctxrep_edit.cli import cli
 
 
@@ -49,7 +49,7 @@ def test_edit(photo: Path, folder: Path, tmp_path: Path) -> None:
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--seed", 5)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in out.iterdir()) == ["edit-1.png", "edit-2.png", "edits.json", "sheet.png"]
-    for word in ("change the light", "LPIPS outside", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
+    for word in ("change the light", "LPIPS", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
         assert word in result.stdout
     stated = json.loads((out / "edits.json").read_text())
     assert [entry["seed"] for entry in stated["edits"]] == [5, 6]
@@ -66,7 +66,7 @@ def test_json_and_all_options(photo: Path, folder: Path, picture: Image.Image, t
     stated = json.loads(result.stdout)
     assert result.stderr == ""
     assert stated["vendi"] is None
-    assert stated["edits"][0]["verdict"] is None
+    assert stated["edits"][0]["verdicts"] == {}
     assert stated["recipe"]["steps"] == 2
     assert (stated["recipe"]["repulsion"]["scope"], stated["recipe"]["repulsion"]["strength"]) == ("context", 0.5)
 
@@ -166,20 +166,19 @@ def test_no_weights_and_no_network(photo: Path, folder: Path, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_doctor(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Any) -> None:
     lpips_weights.ensure_weights()
-    good = EmbeddedModel("small", folder, "", lambda words: True, "")
-    monkeypatch.setattr(plugins, "models", lambda: {"small": good})
+    registered("good", ctxrep_models=lambda: [EmbeddedModel("small", folder, "", lambda words: True, "")])
     result = call("doctor")
     assert result.exit_code == 0, result.output
     for word in ("ctxrep-edit", "torch", "diffusers", "device", "LPIPS weights", "FluxKontextPipeline", "model small"):
         assert word in result.stdout
     assert "BAD" not in result.stdout
     monkeypatch.setenv("CTXREP_EDIT_CACHE", str(tmp_path))
-    lost = EmbeddedModel("lost", tmp_path, "", lambda words: True, "")
-    monkeypatch.setattr(plugins, "models", lambda: {"lost": lost})
-    monkeypatch.setattr(plugins, "broken", lambda: {"theirs": "ImportError: no module"})
-    result = call("doctor")
+    registered("lost", ctxrep_models=lambda: [EmbeddedModel("lost", tmp_path, "", lambda words: True, "")])
+    registered("theirs", ctxrep_models=lambda: [None])
+    with pytest.warns(BrokenPlugin):
+        result = call("doctor")
     assert result.exit_code == 1
     for word in ("BAD  no LPIPS weights", "mend: ctxrep-edit weights", "BAD  model lost", "BAD  plugin theirs"):
         assert word in result.stdout
@@ -210,8 +209,9 @@ def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
     [
         "import ctxrep_edit; dir(ctxrep_edit); ctxrep_edit.InputError; ctxrep_edit.Repulsion; ctxrep_edit.Adapter",
         "import ctxrep_edit.cli",
-        "from ctxrep_edit import plugins; plugins.adapters(); plugins.models()",
+        "from ctxrep_edit import catalog; [shelf.all() for shelf in catalog.SHELVES]; catalog.pipelines()",
         "from ctxrep_edit.cli import cli; cli(['models'], standalone_mode=False)",
+        "from ctxrep_edit.cli import cli; cli(['plugins'], standalone_mode=False)",
     ],
 )
 def test_imports_are_light(code: str) -> None:

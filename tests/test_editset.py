@@ -13,14 +13,14 @@ import ctxrep_edit.editset
 from ctxrep_edit import CtxrepError, Edit, EditSet, OutputError, Verdict
 from ctxrep_edit.sheet import BAD, CELL, GAP, GOOD, LINE, PAPER, Cell, Row, contact_sheet
 
-KEPT = Verdict(True, "mask", 0.012, 0.01, 0.06, "LPIPS outside the edit is 0.012, within 0.060")
-LOST = Verdict(False, "estimated", 0.3, 0.01, 0.06, "LPIPS outside the edit is 0.300, over 0.060")
+KEPT = Verdict(True, "LPIPS outside the edit", 0.012, 0.06, "LPIPS outside the edit is 0.012, within 0.060")
+LOST = Verdict(False, "LPIPS outside the edit", 0.3, 0.06, "LPIPS outside the edit is 0.300, over 0.060")
 
 
 @pytest.fixture
 def edits() -> EditSet:
     colours = ("red", "green", "blue")
-    verdicts = (KEPT, LOST, None)
+    verdicts = ({"preservation": KEPT}, {"preservation": LOST}, {})
     return EditSet(
         instruction="make it <b>blue</b>",
         source=Image.new("RGB", (64, 48), "grey"),
@@ -72,8 +72,8 @@ def test_to_dict_is_json(edits: EditSet) -> None:
     assert stated["contextual_vendi"] == [1.1, 2.2]
     assert stated["seconds"] == 1.235
     assert [entry["seed"] for entry in stated["edits"]] == [7, 8, 9]
-    assert stated["edits"][1]["verdict"]["kept"] is False
-    assert stated["edits"][2]["verdict"] is None
+    assert stated["edits"][1]["verdicts"]["preservation"]["kept"] is False
+    assert stated["edits"][2]["verdicts"] == {}
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written(edits: EditSet, tmp_path: Path, place: 
 def test_a_full_disk_leaves_nothing_half_written(
     edits: EditSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, count = ctxrep_edit.editset._png, []
+    original, count = ctxrep_edit.editset.png, []
 
     def full(*arguments: Any) -> bytes:
         count.append(1)
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
     edits.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(ctxrep_edit.editset, "_png", full)
+    monkeypatch.setattr(ctxrep_edit.editset, "png", full)
     with pytest.raises(OutputError, match="No space left on device"):
         edits.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

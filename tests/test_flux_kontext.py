@@ -55,7 +55,7 @@ def test_edits_through_both_pipelines(pipeline: Any, picture: Image.Image, autoe
     assert len(moved) == 2
     assert plain.contextual_vendi is None
     assert moved.contextual_vendi is not None
-    assert {entry.verdict.region for entry in moved if entry.verdict} == {"whole"}
+    assert {entry.verdict.details["region"] for entry in moved if entry.verdict} == {"whole"}
     if autoencoder == "tiny":  # the other one paints everything grey
         assert not np.array_equal(pixels(plain), pixels(moved))
 

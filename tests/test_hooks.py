@@ -176,21 +176,23 @@ def test_guidance_in_two_calls(pipeline: Any, picture: Image.Image, watch: Any, 
 class Stacked(FluxKontext):
     """A family whose guidance is one call of [negative, positive]."""
 
-    guidance = "batch"
+    guidance = ("unconditional", "conditional")
 
 
 @pytest.mark.parametrize(
-    ("batch", "guidance", "rows"),
+    ("batch", "guided", "guidance", "rows"),
     [
-        (2, "conditional", [0, 1]),
-        (4, "conditional", [2, 3]),
-        (4, "both", [0, 1, 2, 3]),
-        (8, "conditional", [4, 5, 6, 7]),
+        (2, False, "conditional", [0, 1]),
+        (4, False, "conditional", [0, 1, 2, 3]),  # two prompts
+        (4, True, "conditional", [2, 3]),
+        (4, True, "both", [0, 1, 2, 3]),
+        (8, True, "conditional", [4, 5, 6, 7]),
     ],
 )
-def test_guidance_in_one_batch(batch: int, guidance: Any, rows: list[int]) -> None:
-    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None)
+def test_guidance_in_one_batch(batch: int, guided: bool, guidance: Any, rows: list[int]) -> None:
+    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, lambda: guided)
     text = torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(0))
+    run.begin(None, (), {"timestep": torch.ones(1), "hidden_states": text, "img_ids": torch.zeros(5, 3)})
     moved, _ = run.move(text, text, frozenset({"instruction"}))
     assert (moved != text).flatten(1).any(1).nonzero().flatten().tolist() == rows
 

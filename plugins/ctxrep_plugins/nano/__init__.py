@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from ctxrep_edit.contracts import EmbeddedModel
 from ctxrep_edit.hookspecs import hookimpl
-from ctxrep_edit.models import EmbeddedModel
 
 WEIGHTS = Path(__file__).with_name("weights")
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ctxrep_plugins.nano.world import Answer, Edit, Picture, render
 from torch import Tensor
 
-from ctxrep_edit.api import round_trip
+from ctxrep_edit.sampling import round_trip
 
 INSIDE = 0.09  # root mean square error that is allowed inside the region, of values in [0, 1]
 OUTSIDE = 0.05  # the same outside

@@ -1,0 +1,107 @@
+"""What plugins provide, by name. Nothing here depends on the order in which they were installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ctxrep_edit import plugins
+from ctxrep_edit.adapter import Adapter
+from ctxrep_edit.contracts import Check, EmbeddedModel, Embedder, Exporter, Strategy
+from ctxrep_edit.errors import InputError, PluginError, UnknownPipeline
+
+T = TypeVar("T")
+Claims = dict[str, list[tuple[plugins.Record, T]]]  # by name, everyone who claims it
+
+
+@dataclass(frozen=True)
+class Shelf(Generic[T]):
+    """Everything of one kind: what it is called, the hook that brings it, and its class."""
+
+    what: str
+    hook: str
+    kind: type[T]
+
+    def all(self) -> dict[str, T]:
+        """All of them by name, without names that two plugins claim."""
+        return {name: entries[0][1] for name, entries in self.claims().items() if len(entries) == 1}
+
+    def get(self, given: str | T) -> T:
+        """The one of that name, or `given` itself. Raises InputError, or PluginError where two plugins provide it."""
+        if isinstance(given, self.kind):
+            return given
+        claims = self.claims()
+        if not isinstance(given, str) or given not in claims:
+            known = ", ".join(sorted(claims))
+            raise InputError(f"There is no {self.what} {given!r}: choose one of {known}, or give one of your own.")
+        return one(f"provide the {self.what}", given, claims[given])
+
+    def claims(self) -> Claims[T]:
+        """What each plugin brings, by name. A plugin that brings anything else is left out."""
+        claims: Claims[T] = {}
+        for record, brought in plugins.results(self.hook):
+            try:
+                mine = {self._name(thing): thing for thing in self._listed(brought)}
+            except PluginError as error:
+                plugins.leave_out(record, error)
+                continue
+            for name, thing in mine.items():
+                claims.setdefault(name, []).append((record, thing))
+        return claims
+
+    def _listed(self, brought: Any) -> list[Any]:
+        if not isinstance(brought, list):
+            raise PluginError(f"Its {self.hook} gives {brought!r} instead of a list")
+        return brought
+
+    def _name(self, thing: Any) -> str:
+        if not isinstance(thing, self.kind):
+            raise PluginError(f"Its {self.hook} gives {thing!r}, which is no instance of {self.kind.__name__}")
+        name = getattr(thing, "name", None)
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} that has no name")
+        return name
+
+
+ADAPTERS = Shelf("adapter", "ctxrep_adapters", Adapter)  # type: ignore[type-abstract]
+MODELS = Shelf("embedded model", "ctxrep_models", EmbeddedModel)
+STRATEGIES = Shelf("strategy", "ctxrep_strategies", Strategy)  # type: ignore[type-abstract]
+CHECKS = Shelf("check", "ctxrep_checks", Check)  # type: ignore[type-abstract]
+EMBEDDERS = Shelf("embedder", "ctxrep_embedders", Embedder)  # type: ignore[type-abstract]
+EXPORTERS = Shelf("exporter", "ctxrep_exporters", Exporter)  # type: ignore[type-abstract]
+SHELVES = (ADAPTERS, MODELS, STRATEGIES, CHECKS, EMBEDDERS, EXPORTERS)
+
+
+def pipelines() -> dict[str, Adapter]:
+    """Every adapter by the pipeline class that it drives, without classes that two claim."""
+    return {name: entries[0][1] for name, entries in _drivers().items() if len(entries) == 1}
+
+
+def adapter_for(pipeline: Any) -> Adapter:
+    """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline, or PluginError where two
+    adapters claim that class."""
+    known = _drivers()
+    for base in type(pipeline).__mro__:
+        if base.__name__ in known:
+            return one("drive", base.__name__, known[base.__name__])
+    raise UnknownPipeline(
+        f"No adapter drives {type(pipeline).__name__}. Known pipelines: {', '.join(sorted(known))}. "
+        "To add one, subclass ctxrep_edit.Adapter and register it: see docs/plugins/adapters.md."
+    )
+
+
+def one(does: str, name: str, claims: list[tuple[plugins.Record, T]]) -> T:
+    """The only claim. Raises PluginError, which names both and says how to choose, where there are two."""
+    if len(claims) > 1:
+        first, second = claims[0][0], claims[1][0]
+        raise PluginError(f"Two plugins {does} {name}: {plugins.both(first, second)}")
+    return claims[0][1]
+
+
+def _drivers() -> Claims[Adapter]:
+    claims: Claims[Adapter] = {}
+    for entries in ADAPTERS.claims().values():
+        for record, adapter in entries:
+            for pipeline in adapter.pipelines:
+                claims.setdefault(pipeline, []).append((record, adapter))
+    return claims

@@ -1,0 +1,38 @@
+"""Asks the checks, and keeps what goes wrong in one of them from costing the edits."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+
+from ctxrep_edit.contracts import Case, Check, Verdict
+from ctxrep_edit.errors import PluginError
+from ctxrep_edit.plugins import STRICT, BrokenPlugin
+
+
+def judge(case: Case, checks: Sequence[Check]) -> list[dict[str, Verdict]]:
+    """For each edit what each check says, by the check's name.
+
+    A check that raises gives verdicts that are not kept and say so, with the warning BrokenPlugin: the edits are made,
+    and are neither lost nor passed unseen. In strict mode (CTXREP_EDIT_STRICT) it is a PluginError.
+    """
+    said = {check.name: _ask(check, case) for check in checks}
+    return [{name: verdicts[i] for name, verdicts in said.items()} for i in range(len(case.edits))]
+
+
+def _ask(check: Check, case: Case) -> Sequence[Verdict]:
+    n = len(case.edits)
+    try:
+        verdicts = list(check.verdicts(case))
+        if len(verdicts) != n or not all(isinstance(verdict, Verdict) for verdict in verdicts):
+            raise PluginError(f"it gave {len(verdicts)} verdicts of {n}, each of which must be a Verdict")
+        return verdicts
+    except Exception as error:  # whatever it raises
+        cause = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        message = f"The check {check.name} failed: {cause}. Mend it, or leave it out of preserve."
+        if os.environ.get(STRICT, "") not in ("", "0"):
+            raise PluginError(message) from error
+        warnings.warn(message, BrokenPlugin, stacklevel=4)
+        return [Verdict(False, "nothing", math.nan, math.nan, f"not judged: {cause}")] * n

@@ -1,0 +1,86 @@
+"""Runs a pipeline with a strategy and leaves the pipeline as it was found."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctxrep_edit.adapter import Adapter
+from ctxrep_edit.contracts import Run, StepCallback, Strategy
+from ctxrep_edit.errors import PluginError
+from ctxrep_edit.settings import Repulsion
+
+OnStep = Callable[[int, int], None]
+
+
+def sample(
+    pipeline: Any,
+    adapter: Adapter,
+    strategy: Strategy,
+    settings: Repulsion,
+    arguments: Mapping[str, Any],
+    seeds: Sequence[int],
+    *,
+    progress: bool,
+    on_step: OnStep | None,
+) -> tuple[Tensor, Run]:
+    """Makes one candidate per seed: (n, 3, h, w) in [0, 1], and what the strategy noted. Strength 0 asks no strategy.
+
+    Raises PluginError for a strategy that returns anything else, and whatever pipeline, strategy or `on_step` raise.
+    """
+    arguments = dict(arguments)
+    theirs = arguments.pop("callback_on_step_end", None)
+
+    def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
+        def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            for callback in (after_step, theirs):
+                tensors = tensors if callback is None else {**tensors, **callback(pipe, step, timestep, tensors)}
+            if on_step is not None:
+                on_step(step + 1, pipe.num_timesteps)
+            return tensors
+
+        images: Tensor = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        return images.float().cpu()
+
+    run = Run(pipeline, adapter, call, arguments, seeds, settings, adapter.instruction(pipeline, arguments))
+    with _borrowed(pipeline, progress):
+        if not settings.active:
+            run.still = run.n
+            return run.call(), run
+        images = strategy.sample(run)
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
+        made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise PluginError(f"The strategy {strategy.name} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
+    return images, run
+
+
+@contextmanager
+def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
+    """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens."""
+    scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
+    own = copy.deepcopy(scheduler)
+    try:
+        pipeline.scheduler = own
+        pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
+        yield
+    finally:
+        pipeline.scheduler = scheduler
+        if bar is None:
+            pipeline.__dict__.pop("_progress_bar_config", None)
+        else:
+            pipeline._progress_bar_config = bar
+
+
+@torch.no_grad()
+def round_trip(pipeline: Any, image: Tensor) -> Tensor:
+    """What the pipeline's autoencoder alone makes of `image`: the floor of any check. (n, 3, h, w) in [0, 1]."""
+    vae = pipeline.vae
+    encoded = vae.encode((image * 2 - 1).to(pipeline._execution_device, vae.dtype))
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+    decoded: Tensor = vae.decode(latents).sample.float()
+    return ((decoded + 1) / 2).clamp(0, 1).cpu()

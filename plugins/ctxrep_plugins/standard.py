@@ -1,0 +1,119 @@
+"""What comes with ctxrep-edit: the contextual strategy, the preservation check, and the usual files.
+
+These are small doors to the core; each takes the same way in as anybody's plugin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctxrep_edit.contracts import Case, Check, Embedder, Exporter, Run, Strategy, Verdict
+from ctxrep_edit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from ctxrep_edit.editset import EditSet
+
+ctxrep_api = "1.0"
+
+
+class Contextual(Strategy):
+    """Dahary et al. 2026, arXiv 2603.28762."""
+
+    name = "contextual"
+    summary = "repulsion of the contextual tokens after each block, in the first timesteps"
+    repels = True
+
+    def sample(self, run: Run) -> torch.Tensor:
+        from ctxrep_edit.hooks import repelled
+
+        with repelled(
+            run.pipeline, run.settings, particles=run.n, instruction=run.instruction, adapter=run.adapter
+        ) as attachment:
+            images = run.call()
+        run.still = int(run.settings.anchor)
+        run.contextual_vendi = attachment.mean_vendi
+        return images
+
+
+class Preservation(Check):
+    """See `ctxrep_edit.preservation`."""
+
+    name = "preservation"
+    summary = "LPIPS outside the edited region, against the autoencoder's round trip and the plain edit"
+
+    def prepare(self) -> None:
+        from ctxrep_edit.lpips_weights import ensure_weights
+
+        ensure_weights()
+
+    def verdicts(self, case: Case) -> Sequence[Verdict]:
+        from ctxrep_edit.preservation import assess
+
+        return assess(case.source, case.edits, case.round_trip(), case.mask, first_is_plain=case.first_is_plain)
+
+
+class AlexNet(Embedder):
+    """See `ctxrep_edit.perceptual.features`."""
+
+    name = "alexnet"
+    summary = "the activations of AlexNet that LPIPS compares, averaged over the picture"
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        from ctxrep_edit.perceptual import features
+
+        return features(images)
+
+
+class Pictures(Exporter):
+    name = "png"
+    summary = "edit-1.png ..., each with its recipe in a text chunk"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        from ctxrep_edit.editset import png
+
+        for edit in edits:
+            recipe = {"instruction": edits.instruction, **edits.recipe, **edit.to_dict()}
+            (folder / f"edit-{edit.index + 1}.png").write_bytes(png(edit.image, json.dumps(recipe)))
+
+
+class Sheet(Exporter):
+    name = "sheet"
+    summary = "sheet.png, source and edits in one labelled picture"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        from ctxrep_edit.editset import png
+
+        (folder / "sheet.png").write_bytes(png(edits.sheet()))
+
+
+class Sidecar(Exporter):
+    name = "json"
+    summary = "edits.json, everything but the pixels"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        (folder / "edits.json").write_text(json.dumps(edits.to_dict(), indent=2) + "\n", "utf-8")
+
+
+@hookimpl
+def ctxrep_strategies() -> Iterable[Strategy]:
+    return [Contextual()]
+
+
+@hookimpl
+def ctxrep_checks() -> Iterable[Check]:
+    return [Preservation()]
+
+
+@hookimpl
+def ctxrep_embedders() -> Iterable[Embedder]:
+    return [AlexNet()]
+
+
+@hookimpl
+def ctxrep_exporters() -> Iterable[Exporter]:
+    return [Pictures(), Sheet(), Sidecar()]
