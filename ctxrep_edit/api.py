@@ -130,7 +130,7 @@ def diverse_edit(
     edits = []
     for i in range(n):
         used = 0.0 if i < run.still else moved
-        edits.append(Edit(_picture(images[i], shape), numbers[i], i, verdicts[i], used))
+        edits.append(Edit(_picture(images[i], shape), run.seeds[i], i, verdicts[i], used))
         plugins.notify("ctxrep_candidate_ready", edit=edits[i], n=n)
     recipe["size"] = list(size)
     found = EditSet(instruction, _picture(small[0], shape), tuple(edits), recipe, run.contextual_vendi, seconds)

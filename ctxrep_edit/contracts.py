@@ -37,8 +37,8 @@ class Run:
     one generator per candidate among them. seeds: of the candidates' noise. settings: `settings.strength` is > 0.
     instruction: bool (tokens,), the text tokens that carry the instruction, or None where that is not known.
 
-    A strategy may set still: how many of the first candidates are the plain ones, unmoved; and contextual_vendi: Vendi
-    score of the contextual tokens before and after, each 1 to n.
+    A strategy may set still: how many of the first candidates are the plain ones, unmoved; contextual_vendi: Vendi
+    score of the contextual tokens before and after, each 1 to n; and seeds, if it chose others.
     """
 
     pipeline: Any

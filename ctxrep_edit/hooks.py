@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.models import default_settings
 from ctxrep_edit.repulsion import repel
 from ctxrep_edit.settings import Repulsion
+from ctxrep_edit.steps import Clock
 
 NAME = "ctxrep_edit"
 
@@ -62,19 +62,14 @@ class Attachment:
     settings: Repulsion
     particles: int
     instruction: Tensor | None
-    guided: Callable[[], bool] = lambda: False
+    clock: Clock
     vendi: list[tuple[float, float]] = field(default_factory=list)
-    step: int = -1
     repelling: bool = False
     _handle: RemovableHandle | None = None
     _blocks: list[_Hooked] = field(default_factory=list)
-    _timestep: float | None = None
-    _latents: weakref.ref[Tensor] | None = None
-    _calls: int = 0
     _masks: dict[Any, tuple[int, Tensor | None]] = field(default_factory=dict)
     _generated: int | None = None
     _text: int = 0
-    _parts: tuple[str, ...] = ("conditional",)
 
     @property
     def mean_vendi(self) -> tuple[float, float] | None:
@@ -86,24 +81,13 @@ class Attachment:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def begin(self, module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
-        """Notes what the transformer is about to be asked. Timesteps fall: a lower one is the next step, a higher one
-        the start of another run, and at the same one with the same latents this is the second half of guidance."""
-        timestep, latents = self.adapter.timestep(call), call["hidden_states"]
-        if self._timestep is None or timestep > self._timestep:
-            self.step = 0
-        elif timestep < self._timestep:
-            self.step += 1
-        if timestep != self._timestep or self._latents is None or self._latents() is not latents:
-            self._calls = 0
-        self._timestep, self._latents = timestep, weakref.ref(latents)
-        self._calls += 1
-        second = self.adapter.guidance == "calls" and self._calls > 1
-        wanted = self.settings.guidance == "both" or not second
-        self.repelling = self.step < self.settings.steps and wanted
+        """Notes what the transformer is about to be asked."""
+        self.clock.tick(call)
+        wanted = self.settings.guidance == "both" or self.clock.conditional
+        self.repelling = self.clock.step < self.settings.steps and wanted
         self._generated = self.adapter.generated(call)
         if self.repelling and "joint" in self.adapter.streams.values():
             self._text = self.adapter.text_length(call)
-        self._parts = self._batch_parts()
 
     def move(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> tuple[Tensor, Tensor]:
         """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim)."""
@@ -165,19 +149,15 @@ class Attachment:
             halves.append(half)
         return torch.cat(halves)
 
-    def _batch_parts(self) -> tuple[str, ...]:
-        guidance = self.adapter.guidance
-        return guidance if guidance != "calls" and self.guided() else ("conditional",)
-
     def _groups(self, batch: int) -> Iterator[tuple[slice, bool]]:
         """The rows of the batch in order: particles of one picture each, and whether they repel."""
-        if batch % (self.particles * len(self._parts)):
+        if batch % (self.particles * len(self.clock.parts)):
             raise RepulsionError(
                 f"The transformer was given a batch of {batch}, which is no multiple of the {self.particles} particles "
-                f"in {len(self._parts)} part(s) it was attached for: attach it for the number of images per prompt."
+                f"in {len(self.clock.parts)} part(s) it was attached for: attach it for the images per prompt."
             )
-        size = batch // len(self._parts)
-        for i, part in enumerate(self._parts):
+        size = batch // len(self.clock.parts)
+        for i, part in enumerate(self.clock.parts):
             if part != "conditional" and self.settings.guidance != "both":
                 yield slice(i * size, (i + 1) * size), False
                 continue
@@ -225,8 +205,8 @@ def attach(
     settings = settings or default_settings(pipeline)
     if particles < 1:
         raise InputError(f"particles is {particles}, but at least 1 is needed.")
-    guided = functools.partial(adapter.guided, pipeline)
-    run = Attachment(adapter, settings, particles, instruction, guided)
+    clock = Clock(adapter, functools.partial(adapter.guided, pipeline))
+    run = Attachment(adapter, settings, particles, instruction, clock)
     scope = adapter.scope(settings.scope)
     transformer = adapter.transformer(pipeline)
     registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in transformer.modules()]

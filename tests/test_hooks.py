@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ctxrep_edit import InputError, Repulsion, RepulsionError, UnknownPipeline, attach, detach, repelled
 from ctxrep_edit.hooks import Attachment
+from ctxrep_edit.steps import Clock
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
 BLOCKS = [(DOUBLE, 0), (DOUBLE, 1), (SINGLE, 0), (SINGLE, 1)]
@@ -190,7 +191,7 @@ class Stacked(FluxKontext):
     ],
 )
 def test_guidance_in_one_batch(batch: int, guided: bool, guidance: Any, rows: list[int]) -> None:
-    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, lambda: guided)
+    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, Clock(Stacked(), lambda: guided))
     text = torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(0))
     run.begin(None, (), {"timestep": torch.ones(1), "hidden_states": text, "img_ids": torch.zeros(5, 3)})
     moved, _ = run.move(text, text, frozenset({"instruction"}))

@@ -12,9 +12,8 @@ from ctxrep_plugins.nano.judge import Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxrep_edit import OutsideItsWorld, Repulsion, diverse_edit, load_pipeline
-from ctxrep_edit.api import round_trip
-from ctxrep_edit.models import default_settings
+from ctxrep_edit import OutsideItsWorld, diverse_edit, load_pipeline
+from ctxrep_edit.sampling import round_trip
 
 FOLDER = nano.WEIGHTS / "kontext-nano"
 
@@ -119,11 +118,14 @@ def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
 
 def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
     work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
-    plain = spread.summary(spread.run(pipeline, work, Repulsion(strength=0), 6))
-    ours = spread.summary(spread.run(pipeline, work, default_settings(pipeline), 6))
+    plain, ours = (
+        spread.summary([spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work])
+        for name in ("plain", "contextual")
+    )
     assert plain["right"][0] >= 0.9
     assert ours["right"][0] >= 0.9 * plain["right"][0]
     assert ours["distinct"][0] > plain["distinct"][0]
+    assert plain["evaluations"] == ours["evaluations"] == (72, 72, 72)
 
 
 def test_an_instruction_outside_the_world_is_warned_of(crop):

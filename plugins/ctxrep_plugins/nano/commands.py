@@ -2,103 +2,111 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.errors import InputError, OutputError
+from ctxrep_edit.errors import InputError
 
-METHODS = ("plain", "contextual")
-COLUMNS = {
-    "distinct": "distinct right",
-    "right": "share right",
-    "held": "words held",
-    "lpips_outside": "LPIPS outside",
-    "vendi": "Vendi",
-    "seconds": "seconds",
-}
+if TYPE_CHECKING:
+    from ctxrep_plugins.nano.results import Results
+    from ctxrep_plugins.nano.spread import Method, Task
 
 
 @click.command()
 @click.option("--photos", type=click.IntRange(1), default=10, show_default=True, help="How many crops.")
 @click.option("-n", "n", type=click.IntRange(2), default=6, show_default=True, help="Edits per set.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of crops, wordings and noise.")
-@click.option("--model", default="kontext-nano", show_default=True, help="Embedded model, or a folder of its kind.")
+@click.option(
+    "--model", "models", multiple=True, help="Embedded model, or a folder of its kind; repeatable.  [kontext-nano]"
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Your own photographs instead of scikit-image's.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the rows to this file.")
-@click.option("--strength", type=float, help="Of the repulsion.  [default: the model's]")
+@click.option(
+    "--method", "names", multiple=True,
+    help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1; repeatable.  "
+    "[plain and contextual]",
+)  # fmt: skip
+@click.option("--sweep", is_flag=True, help="Plain, and every installed strategy at several strengths.")
+@click.option("--strength", type=float, help="Of the contextual repulsion.  [default: the model's]")
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")
 @click.option("--tau", "steps", type=click.IntRange(1), help="First timesteps that repel.  [default: the model's]")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the rows to this file.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Also write a Markdown table to this file.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw spread against share right: .png or .svg.")
+@click.option("--trials", type=click.Path(path_type=Path), help="Keep every set's figures here, and resume from it.")
 def spread(
-    photos: int, n: int, seed: int, model: str, folder: Path | None, file: Path | None, **changes: Any
+    photos: int, n: int, seed: int, models: tuple[str, ...], folder: Path | None, names: tuple[str, ...], sweep: bool,
+    file: Path | None, markdown: Path | None, plot: Path | None, trials: Path | None, **changes: Any,
 ) -> None:  # fmt: skip
-    """Count distinct right answers, plain against repelled, on photographs whose right answers are known.
+    """Count distinct right answers of strategies, on photographs whose right answers are known.
 
-    Each crop is edited with an open and a pinned wording of every edit ("add a sticker", "add a cat sticker"), both
+    Each crop is edited with an open and a pinned wording of every edit ("add a sticker", "add a cat sticker"), all
     methods from the same seeds. Intervals are 95 %, by bootstrap over crops.
     """
     from ctxrep_plugins.nano import photos as photographs
+    from ctxrep_plugins.nano import results as outcome
     from ctxrep_plugins.nano import spread as measure
     from rich.console import Console
-    from rich.progress import track
 
-    from ctxrep_edit.models import default_settings, load_pipeline
+    from ctxrep_edit.models import load_pipeline
 
+    if sweep and names:
+        raise InputError("--sweep takes every strategy, so that --method has no meaning beside it: give one of them.")
+    if plot is not None:
+        outcome.need_matplotlib()
     pictures = photographs.read_folder(folder) if folder else photographs.held_out()
     if not pictures:
         raise InputError(f"{folder} holds no photograph of at least 320 pixels a side: name another --folder.")
-    pipeline = load_pipeline(model)
-    if changes["strength"] is not None:
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if "strength" in changes:
         changes["eta"] = None
-    ours = replace(default_settings(pipeline), **{k: v for k, v in changes.items() if k == "eta" or v is not None})
-    work = list(measure.tasks(pictures, photos, seed))
-    trials: dict[str, list[measure.Trial]] = {method: [] for method in METHODS}
-    for task in track(work, "measuring", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal):
-        for method, settings in zip(METHODS, (replace(ours, strength=0.0, eta=None), ours), strict=True):
-            trials[method] += measure.run(pipeline, [task], settings, n)
-    rows = [_row(method, model, n, trials[method], seed) for method in METHODS]
-    if file is not None:
-        _write(file, rows)
+    rows = []
+    for model in models or ("kontext-nano",):
+        pipeline = load_pipeline(model)
+        methods = _methods(pipeline, names, sweep, changes)
+        work = list(measure.tasks(pictures, photos, seed))
+        with outcome.Results(trials, model=model, n=n, seed=seed, folder=str(folder or "")) as found:
+            for task, how in _left(work, methods, found):
+                try:
+                    found.add(how, measure.run(pipeline, task, how, n))
+                except Exception as error:  # a strategy of anybody's
+                    found.fail(how, f"{type(error).__name__}: {error}")
+                    warnings.warn(f"The method {how.label} failed and is left out: {error}", stacklevel=1)
+            rows += found.rows(methods, photos)
+    for write, target in ((outcome.write_json, file), (outcome.write_markdown, markdown), (outcome.draw, plot)):
+        if target is not None:
+            write(target, rows)
     for pinned in (False, True):
-        Console().print(_table(rows, pinned))
+        Console().print(outcome.table(rows, pinned))
 
 
-def _row(method: str, model: str, n: int, trials: Sequence[Any], seed: int) -> dict[str, Any]:
-    """One method's figures over the open instructions, with the pinned ones and all intervals beside them."""
-    from ctxrep_plugins.nano.spread import summary
+def _methods(pipeline: Any, names: Sequence[str], sweep: bool, changes: dict[str, Any]) -> list[Method]:
+    from ctxrep_plugins.nano import spread as measure
 
-    parts = {kind: summary([t for t in trials if t.pinned == (kind == "pinned")], seed) for kind in ("open", "pinned")}
-    tidy = {kind: {k: [_finite(x) for x in v] for k, v in part.items()} for kind, part in parts.items()}
-    keys = ("distinct", "right", "lpips_outside", "vendi", "seconds")
-    return {"method": method, "model": model, "n": n, **{k: tidy["open"][k][0] for k in keys}, **tidy}
+    from ctxrep_edit import catalog
 
-
-def _finite(value: float) -> float | None:
-    return round(value, 5) if math.isfinite(value) else None
-
-
-def _write(file: Path, rows: list[dict[str, Any]]) -> None:
-    try:
-        part = file.with_name(file.name + ".part")
-        part.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
-        part.replace(file)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror}. Name another --json file.") from error
+    if not sweep:
+        return [measure.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
+    scopes = catalog.adapter_for(pipeline).scopes
+    found = ["plain"]
+    for name, strategy in catalog.STRATEGIES.all().items():
+        strengths = measure.SWEEP.get(name, (strategy.strength,))
+        places = [f"{name}/{scope}" for scope in scopes] if strategy.repels else [name]
+        found += [name] if strategy.repels else []  # as it comes
+        found += [f"{place}:{strength:g}" for place in places for strength in strengths]
+    return [measure.method(name, pipeline, changes) for name in found]
 
 
-def _table(rows: list[dict[str, Any]], pinned: bool) -> Any:
-    from rich.table import Table
+def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> Iterator[tuple[Task, Method]]:
+    """What is still to be done, with a progress bar; every method has its turn on a task before the next one."""
+    from rich.console import Console
+    from rich.progress import track
 
-    kind = "pinned" if pinned else "open"
-    table = Table(
-        "method", *COLUMNS.values(), title=f"{kind} instructions, {rows[0]['n']} edits each", title_justify="left"
-    )
-    for row in rows:
-        cells = [row[kind][name] for name in COLUMNS]
-        table.add_row(row["method"], *("-" if c[0] is None else f"{c[0]:.3f} [{c[1]:.3f}, {c[2]:.3f}]" for c in cells))
-    return table
+    left = [(task, how) for task in work for how in methods if not found.has(task, how)]
+    console = Console(stderr=True)
+    for task, how in track(left, "measuring", console=console, disable=not console.is_terminal):
+        if how.label not in found.failures:
+            yield task, how

@@ -12,6 +12,14 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 SHARE = (0.5, 0.125, 0.125, 0.125, 0.125)  # of each bucket
+EDITS = {
+    "sticker": 0.25,
+    "frame": 0.13,
+    "light": 0.13,
+    "style": 0.22,
+    "recolour": 0.13,
+    "weather": 0.14,
+}  # of all pairs
 CHUNK = 128
 
 
@@ -45,11 +53,12 @@ def _make(
 ) -> tuple[Tensor, Tensor, Tensor]:
     index_of = {phrase: i for i, phrase in enumerate(text.corpus())}
     by_edit = [{pinned: list(world.requests(edit, pinned)) for pinned in (False, True)} for edit in world.EDITS]
+    shares = [EDITS[edit.name] for edit in world.EDITS]
     sources, targets, phrases = [], [], []
     for _ in range(0, count, CHUNK):
         pairs = []
         for _ in range(CHUNK):
-            choices = by_edit[rng.integers(len(by_edit))][bool(rng.random() < 0.5)]
+            choices = by_edit[rng.choice(len(by_edit), p=shares)][bool(rng.random() < 0.5)]
             request = choices[rng.integers(len(choices))]
             picture = photos.augment(photos.crop(pictures, bucket, rng), rng)
             pairs.append((picture, world.render(request.edit, picture, request.edit.draw(request.pins, rng))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections import Counter
 
@@ -23,23 +24,17 @@ def clip_tokenizer() -> CLIPTokenizer:
     raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     raw.normalizer = normalizers.Lowercase()
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = list(string.ascii_lowercase)
+    letters = [*string.ascii_lowercase, *(letter + "</w>" for letter in string.ascii_lowercase)]
     trainer = trainers.BpeTrainer(
         vocab_size=512,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        initial_alphabet=letters,
+        special_tokens=["<|startoftext|>", "<|endoftext|>", *letters],  # else the letters' order differs between runs
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    raw.train_from_iterator([*corpus(), *letters], trainer)
-    import json
-
+    raw.train_from_iterator(corpus(), trainer)
     model = json.loads(raw.to_str())["model"]
-    vocabulary = model["vocab"]
-    for letter in letters:  # any word can be spelled
-        vocabulary.setdefault(letter + "</w>", len(vocabulary))
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=LENGTH)
 
 
 def t5_tokenizer() -> T5Tokenizer:

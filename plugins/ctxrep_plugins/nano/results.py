@@ -1,0 +1,187 @@
+"""The figures of `bench spread`: kept while it runs, summed up, written and drawn."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from ctxrep_plugins.nano.spread import Method, Task, Trial, summary
+
+from ctxrep_edit.errors import CtxrepError, InputError, OutputError
+
+VERSION = 2  # of the trials file
+COLUMNS = {
+    "distinct": "distinct right",
+    "entropy": "entropy",
+    "right": "share right",
+    "held": "words held",
+    "typical": "typical",
+    "lpips_outside": "LPIPS outside",
+    "psnr_outside": "PSNR outside",
+    "vendi": "Vendi (AlexNet)",
+    "seconds": "seconds",
+    "evaluations": "evaluations",
+}
+SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "seconds")  # in a terminal
+Row = dict[str, Any]
+
+
+class Results:
+    """The trials of one model. With a file, each is written as it comes, and what the file holds is not done again."""
+
+    def __init__(self, file: Path | None, **settings: Any) -> None:
+        self.settings = {"version": VERSION, **settings}
+        self.trials: dict[str, dict[tuple[int, str, bool], Trial]] = {}
+        self.failures: dict[str, str] = {}
+        self._file = (
+            None if file is None else file.with_name(f"{file.stem}-{Path(settings['model']).name}{file.suffix}")
+        )
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> Results:
+        if self._file is None:
+            return self
+        try:
+            lines = self._file.read_text("utf-8").splitlines() if self._file.exists() else []
+            self._read(lines)
+            self._stream = self._file.open("a", encoding="utf-8")
+            if not lines:
+                self._write(self.settings)
+        except OSError as error:
+            raise OutputError(f"{self._file} cannot be used: {error.strerror}. Name another --trials file.") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _read(self, lines: Sequence[str]) -> None:
+        if not lines:
+            return
+        try:
+            head, *rest = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off
+            if head != self.settings:
+                raise InputError(
+                    f"{self._file} was written with {head}, this run has {self.settings}: name another --trials file, "
+                    "or delete this one."
+                )
+            for entry in rest:
+                trial = Trial(**{k: math.nan if v is None else v for k, v in entry.items()})
+                self.trials.setdefault(trial.method, {})[trial.photo, trial.edit, trial.pinned] = trial
+        except (ValueError, TypeError) as error:
+            if isinstance(error, CtxrepError):
+                raise
+            raise InputError(f"{self._file} is no file of trials: name another --trials file.") from error
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._stream is not None:
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
+            self._stream.write(json.dumps(finite) + "\n")
+            self._stream.flush()
+
+    def has(self, task: Task, how: Method) -> bool:
+        return task.key in self.trials.get(how.label, {})
+
+    def add(self, how: Method, trial: Trial) -> None:
+        self.trials.setdefault(how.label, {})[trial.photo, trial.edit, trial.pinned] = trial
+        self._write(asdict(trial))
+
+    def fail(self, how: Method, cause: str) -> None:
+        self.failures[how.label] = cause
+
+    def rows(self, methods: Sequence[Method], photos: int) -> list[Row]:
+        """One row per method: means over the open instructions, with both kinds and their intervals beside them."""
+        return [self._row(how, photos) for how in methods]
+
+    def _row(self, how: Method, photos: int) -> Row:
+        row: Row = {"method": how.label, "family": how.name, "strength": how.strength, "model": self.settings["model"]}
+        row["n"] = self.settings["n"]
+        if how.label in self.failures:
+            return {**row, "error": self.failures[how.label]}
+        mine = [trial for trial in self.trials.get(how.label, {}).values() if trial.photo < photos]
+        for kind in ("open", "pinned"):
+            figures = summary([t for t in mine if t.pinned == (kind == "pinned")], self.settings["seed"])
+            row[kind] = {k: [round(x, 5) if math.isfinite(x) else None for x in v] for k, v in figures.items()}
+        return {**row, **{k: row["open"][k][0] for k in COLUMNS}}
+
+
+def table(rows: Sequence[Row], pinned: bool) -> Any:
+    """A table for the terminal, of the open or the pinned instructions."""
+    from rich.table import Table
+
+    kind = "pinned" if pinned else "open"
+    out = Table("method", *(COLUMNS[name] for name in SHOWN), title=f"{kind} instructions, {rows[0]['n']} edits each")
+    out.title_justify = "left"
+    for row in rows:
+        out.add_row(_title(row, rows), *_cells(row, kind, SHOWN, "\n"))
+    return out
+
+
+def write_markdown(file: Path, rows: Sequence[Row]) -> None:
+    """The same tables as Markdown."""
+    lines = []
+    for kind in ("open", "pinned"):
+        lines += [f"{kind.capitalize()} instructions, {rows[0]['n']} edits each:", ""]
+        lines += [f"| method | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (len(COLUMNS) + 1)]
+        lines += [f"| {_title(row, rows)} | {' | '.join(_cells(row, kind, tuple(COLUMNS), ' '))} |" for row in rows]
+        lines.append("")
+    _save(file, "\n".join(lines).encode())
+
+
+def write_json(file: Path, rows: Sequence[Row]) -> None:
+    _save(file, (json.dumps(rows, indent=2) + "\n").encode())
+
+
+def _title(row: Row, rows: Sequence[Row]) -> str:
+    several = len({other["model"] for other in rows}) > 1
+    return f"{row['model']} {row['method']}" if several else str(row["method"])
+
+
+def _cells(row: Row, kind: str, names: Sequence[str], between: str) -> list[str]:
+    if "error" in row:
+        return [row["error"], *[""] * (len(names) - 1)]
+    found = [row[kind][name] for name in names]
+    return ["-" if c[0] is None else f"{c[0]:.3g}{between}[{c[1]:.3g}, {c[2]:.3g}]" for c in found]
+
+
+def need_matplotlib() -> None:
+    """Raises InputError where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError("--plot needs matplotlib, which is not installed: pip install matplotlib.") from None
+
+
+def draw(file: Path, rows: Sequence[Row]) -> None:
+    """Distinct right answers against share right over the open instructions, one curve per method over its strength."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(7 * len(models), 5.5), layout="constrained")
+    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        mine = [row for row in rows if row["model"] == model and "error" not in row]
+        for family in dict.fromkeys(row["family"] for row in mine):
+            curve = sorted((r for r in mine if r["family"] == family), key=lambda r: r["strength"] or 0)
+            style = {"marker": "o", "linewidth": 2.5 if family.startswith("contextual") else 1.2}
+            axes.plot([r["right"] for r in curve], [r["distinct"] for r in curve], label=family, **style)
+        axes.set(title=str(model), xlabel="share right", ylabel=f"distinct right answers of {rows[0]['n']}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    stream = io.BytesIO()
+    figure.savefig(stream, format=file.suffix.lstrip(".") or "png", dpi=120)
+    _save(file, stream.getvalue())
+
+
+def _save(file: Path, content: bytes) -> None:
+    try:
+        part = file.with_name(file.name + ".part")
+        part.write_bytes(content)
+        part.replace(file)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror}. Name another file.") from error
