@@ -7,7 +7,7 @@ All knowledge of a family lives in its adapter; the core knows token streams and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -62,6 +62,10 @@ class Adapter(ABC):
     guidance: ClassVar[Literal["calls"] | tuple[Literal["conditional", "unconditional"], ...]]
     """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call whose batch
     has these parts, all of one size, in this order: ("unconditional", "conditional") for [negative, positive]."""
+
+    def classes(self) -> Iterable[type]:
+        """Pipeline classes that the plugin brings because diffusers has none of their names; may import torch."""
+        return ()
 
     def transformer(self, pipeline: Any) -> torch.nn.Module:
         """The module whose blocks are hooked."""

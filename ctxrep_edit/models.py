@@ -98,8 +98,6 @@ def _dtype(dtype: Any, device: str) -> Any:
 
 
 def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
-    from diffusers import DiffusionPipeline
-
     known = ", ".join(catalog.MODELS.all())
     path = Path(name)
     if path.is_dir() and not (path / "model_index.json").is_file():
@@ -111,13 +109,22 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
         )
     try:
         with nullcontext() if progress else _quiet():
-            return DiffusionPipeline.from_pretrained(name, dtype=dtype).to(device)
+            return _class(name).from_pretrained(name, dtype=dtype).to(device)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub, or "
             f"use an embedded model ({known})."
         ) from error
+
+
+def _class(name: str) -> Any:
+    """The pipeline class that a model names and a plugin brings, else diffusers' own loader."""
+    from diffusers import DiffusionPipeline
+
+    wanted = DiffusionPipeline.load_config(name).get("_class_name")
+    brought = {cls.__name__: cls for adapter in catalog.ADAPTERS.all().values() for cls in adapter.classes()}
+    return brought.get(wanted, DiffusionPipeline)
 
 
 @contextmanager

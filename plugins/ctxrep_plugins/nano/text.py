@@ -9,7 +9,15 @@ from collections import Counter
 import torch
 from ctxrep_plugins.nano import world
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 LENGTH = 16  # tokens; every phrase of the world fits, each word being one T5 token
 WIDTH = 128
@@ -46,20 +54,21 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=LENGTH)
 
 
-def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=LENGTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+def clip_encoder(tokenizer: CLIPTokenizer, width: int | None = None) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """With a `width` one with a projection, as SD3 takes it."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width or WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2 if width is None else 3,  # SD3 reads the last layer but one
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        projection_dim=width or WIDTH,
     )
+    return CLIPTextModel(config) if width is None else CLIPTextModelWithProjection(config)
 
 
 def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:

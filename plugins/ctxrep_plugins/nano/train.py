@@ -13,7 +13,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from ctxrep_plugins.nano import autoencoder, kontext, photos
+from ctxrep_plugins.nano import autoencoder, photos
+from ctxrep_plugins.nano.model import Model, loss, save
 from ctxrep_plugins.nano.pairs import Pairs
 from torch import Tensor
 
@@ -33,9 +34,9 @@ def _exact_attention() -> None:
     torch.nn.functional.scaled_dot_product_attention = attention
 
 
-def optimisers(model: kontext.Kontext) -> list[torch.optim.Optimizer]:
+def optimisers(model: Model) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for the rest; each rate is scaled per step."""
-    matrices = list(kontext.matrices(model))
+    matrices = list(model.matrices())
     known = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in known]
     return [
@@ -44,7 +45,7 @@ def optimisers(model: kontext.Kontext) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: kontext.Kontext, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -> None:
+def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -> None:
     """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it."""
     everything = optimisers(model)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -65,7 +66,7 @@ def train(model: kontext.Kontext, pairs: Pairs, checkpoint: Path, steps: int, se
             optimiser.param_groups[0]["lr"] = peak * scale
         batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
         with torch.autocast("cpu", torch.bfloat16):
-            value = kontext.loss(model, *batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
+            value = loss(model, *batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in everything:
@@ -87,15 +88,16 @@ def train(model: kontext.Kontext, pairs: Pairs, checkpoint: Path, steps: int, se
 
 
 @click.command(context_settings={"show_default": True})
+@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano"]))
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("kontext-nano"), help="The pipeline's folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The pipeline goes into a folder in here.")
 @click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
 @click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
-def main(folder: Path, work: Path, out: Path, decoder_steps: int, steps: int, pairs: int, seed: int) -> None:
-    """Train kontext-nano from a folder of photographs; started again, it goes on where it stopped."""
+def main(name: str, folder: Path, work: Path, out: Path, decoder_steps: int, steps: int, pairs: int, seed: int) -> None:
+    """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
@@ -103,10 +105,20 @@ def main(folder: Path, work: Path, out: Path, decoder_steps: int, steps: int, pa
     autoencoder.fit_encoder(vae, pictures, seed)
     autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
     torch.manual_seed(seed)
-    model = kontext.Kontext()
-    train(model, Pairs(pictures, vae, pairs, work, seed), work / "transformer.pt", steps, seed)
-    kontext.save(model, vae, out)
-    print(f"The pipeline is in {out}")
+    model = _untrained(name)
+    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed)
+    save(model, vae, out / name)
+    print(f"The pipeline is in {out / name}")
+
+
+def _untrained(name: str) -> Model:
+    if name == "kontext-nano":
+        from ctxrep_plugins.nano.kontext import Kontext
+
+        return Kontext()
+    from ctxrep_plugins.nano.sd3 import Sd3
+
+    return Sd3()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""What the embedded models have in common: how they are trained, and the folder that they become."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from ctxrep_plugins.nano.photos import BUCKETS
+from diffusers import AutoencoderTiny, DiffusionPipeline
+from torch import Tensor, nn
+
+from ctxrep_edit.models import PROFILE
+
+SHIFT = 3.0  # of the timesteps, in training as in sampling
+STEPS = 12  # of the sampler
+
+
+class Model(nn.Module):
+    """A transformer and its text encoders, all that is trained together."""
+
+    transformer: Any
+    repulsion: ClassVar[Mapping[str, object]] = {}
+    """What tuning found better than the family's defaults."""
+    call: ClassVar[Mapping[str, object]] = {}
+    """Arguments of the pipeline's call, beside the number of steps."""
+
+    @abstractmethod
+    def velocity(self, noisy: Tensor, source: Tensor, sigma: Tensor, phrase: Tensor) -> Tensor:
+        """Predicted noise minus clean latents; `noisy`, `source` and the result (n, 16, h, w), `sigma` (n,)."""
+
+    @abstractmethod
+    def pipeline(self, vae: AutoencoderTiny) -> DiffusionPipeline:
+        """The diffusers pipeline around the model."""
+
+    def matrices(self) -> Iterator[nn.Parameter]:
+        """The weights of attention and feed-forward layers inside the blocks."""
+        for name, parameter in self.transformer.named_parameters():
+            if parameter.ndim == 2 and "transformer_blocks" in name and ".norm" not in name:
+                yield parameter
+
+
+def loss(model: Model, source: Tensor, target: Tensor, phrase: Tensor, generator: torch.Generator) -> Tensor:
+    """Rectified-flow loss, heavier where the target differs from the source; latents (n, 16, h, w), a scalar."""
+    n = len(source)
+    u = torch.sigmoid(torch.randn(n, generator=generator) + 0.2)  # logit-normal
+    u = torch.where(torch.rand(n, generator=generator) < 0.1, torch.rand(n, generator=generator), u)
+    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    noise = torch.randn(target.shape, generator=generator)
+    s = sigma[:, None, None, None]
+    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, phrase).float()
+    changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
+    weight = 1 + 3 * changed
+    error = (predicted - (noise - target)).square().mean(1, keepdim=True)
+    return (weight * error).mean() / weight.mean()
+
+
+def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
+    """The pipeline's folder, the transformer in half precision to keep the wheel small."""
+    model.pipeline(vae).save_pretrained(folder, safe_serialization=True)
+    half = type(model.transformer).from_config(model.transformer.config)
+    half.load_state_dict(model.transformer.state_dict())
+    half.half().save_pretrained(folder / "transformer", safe_serialization=True)
+    stated = {
+        "sizes": [(w, h) for h, w in BUCKETS],
+        "call": {"num_inference_steps": STEPS, **model.call},
+        "repulsion": model.repulsion,
+    }
+    (folder / PROFILE).write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+    config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
+    entries = json.loads(config.read_text("utf-8"))
+    entries.pop("block_out_channels", None)
+    config.write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
