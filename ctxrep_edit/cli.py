@@ -198,8 +198,8 @@ def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool
     )
 
 
-def main() -> None:
-    """Entry point: lets plugins add their commands, then runs."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: lets plugins add their commands, then runs with `arguments` (None: the process's)."""
     try:
         for group in (cli, bench):
             group.commands = _Claimed(group.commands)
@@ -207,7 +207,7 @@ def main() -> None:
             pass
     except CtxrepError as error:
         raise SystemExit(f"Error: {error}") from error
-    cli()
+    cli(arguments)
 
 
 class _Claimed(dict[str, click.Command]):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ctxrep_plugins.nano.world import KINDS, STICKER
 from PIL import Image, ImageDraw, ImageFont
 
-EMOJI = dict(zip(KINDS, "🎈🐱🐸🐳🍇⚽", strict=True))
+EMOJI = dict(zip(KINDS, "🐱🐸🐳⚽", strict=True))
 
 
 def main(font_file: str) -> None:

@@ -85,7 +85,7 @@ _LIGHT = {  # gain, lift
     "aurora": ((0.50, 0.95, 0.70), (0.02, 0.18, 0.10)),
     "dawn": ((0.95, 0.65, 0.95), (0.16, 0.00, 0.20)),
 }
-KINDS = ("balloon", "cat", "frog", "whale", "grapes", "football")
+KINDS = ("cat", "frog", "whale", "football")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
