@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ctxrep_edit.errors import InputError
@@ -27,11 +27,19 @@ class Scope:
     """Which parts of the token sequence are repelled, per list of blocks.
 
     blocks: from the transformer's attribute that holds the blocks to the parts repelled after each of them.
-    summary: one line for people.
+    summary: one line for people. within: from such an attribute to the share of its blocks that repel, as (first, last)
+    with 0 <= first < last <= 1; all of them where nothing is said.
     """
 
     blocks: Mapping[str, frozenset[Part]]
     summary: str
+    within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def chosen(self, attribute: str, count: int) -> range:
+        """Which of `count` blocks repel, at least one."""
+        first, last = self.within.get(attribute, (0.0, 1.0))
+        start = min(round(first * count), count - 1)
+        return range(start, max(start + 1, round(last * count)))
 
 
 @dataclass(frozen=True)

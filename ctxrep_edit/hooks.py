@@ -218,7 +218,8 @@ def attach(
         # A plain hook of torch: offloading puts its own wrapper around this module's forward anew after each run.
         run._handle = transformer.register_forward_pre_hook(run.begin, with_kwargs=True)
         for attribute, parts in scope.blocks.items():
-            for block in getattr(transformer, attribute):
+            blocks = getattr(transformer, attribute)
+            for block in (blocks[i] for i in scope.chosen(attribute, len(blocks))):
                 run._blocks.append(_Hooked(block, _Repel(run, adapter.streams[attribute], parts)))
     except BaseException:
         detach(run)

@@ -252,7 +252,7 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"preserve": "maybe"}, "preserve is 'maybe', but must be 'auto', 'off' or a list of checks"),
         ({"strength": -1}, "strength is -1, but must be a finite number >= 0; 0 switches repulsion off"),
         ({"strength": "high"}, "strength is 'high', but must be a number >= 0 or 'auto'"),
-        ({"scope": "all"}, r"no scope 'all': choose one of context, context\+single, generated, paper"),
+        ({"scope": "all"}, r"no scope 'all': choose one of context, context\+single, double, middle, generated, paper"),
         ({"seed": -1}, "seed is -1, but must be a whole number from 0"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
@@ -361,7 +361,7 @@ def test_a_hub_that_cannot_be_reached(picture: Image.Image, monkeypatch: pytest.
     def offline(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect.\nAnd more.")
 
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", offline)
+    monkeypatch.setattr(DiffusionPipeline, "load_config", offline)
     with pytest.raises(
         ModelError, match=r"'some/model' cannot be loaded: We couldn't connect\. Check the name, the netw"
     ):

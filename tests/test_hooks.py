@@ -14,7 +14,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import InputError, Repulsion, RepulsionError, UnknownPipeline, attach, detach, repelled
+from ctxrep_edit import InputError, Repulsion, RepulsionError, Scope, UnknownPipeline, attach, detach, repelled
 from ctxrep_edit.hooks import Attachment
 from ctxrep_edit.steps import Clock
 
@@ -96,6 +96,21 @@ class Replacing(ModelHook):
 # Where and when
 
 
+def hooked_blocks(scope: str) -> set[tuple[str, int]]:
+    """Of two double and two single blocks; "middle" is the second double and the first single one."""
+    if scope == "middle":
+        return {(DOUBLE, 1), (SINGLE, 0)}
+    return {block for block in BLOCKS if block[0] in FluxKontext.scopes[scope].blocks}
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "wanted"),
+    [((0, 1), 5, [0, 1, 2, 3, 4]), ((0.5, 1), 4, [2, 3]), ((1 / 3, 2 / 3), 57, [*range(19, 38)]), ((0.9, 1), 2, [1])],
+)
+def test_a_share_of_the_blocks(share: tuple[float, float], count: int, wanted: list[int]) -> None:
+    assert [*Scope({}, "", {"blocks": share}).chosen("blocks", count)] == wanted
+
+
 @pytest.mark.parametrize("steps", [1, 2, 9])
 @pytest.mark.parametrize("scope", [*FluxKontext.scopes])
 def test_moves_in_its_steps_and_blocks_alone(
@@ -105,8 +120,8 @@ def test_moves_in_its_steps_and_blocks_alone(
     with repelled(pipeline, replace(SOME, scope=scope, steps=steps), particles=3, instruction=WORDS) as run:
         tiny.run(pipeline, picture)
     assert [move.block for move in moves] == BLOCKS * tiny.STEPS
-    hooked = FluxKontext.scopes[scope].blocks
-    wanted = [step < steps and place[0] in hooked for step in range(tiny.STEPS) for place in BLOCKS]
+    hooked = hooked_blocks(scope)
+    wanted = [step < steps and place in hooked for step in range(tiny.STEPS) for place in BLOCKS]
     assert [move.any for move in moves] == wanted
     assert len(run.vendi) == sum(wanted)
     assert all(1 <= before < after <= 3 for before, after in run.vendi)
@@ -119,7 +134,8 @@ def test_moves_its_tokens_alone(pipeline: Any, picture: Image.Image, watch: Any,
         tiny.run(pipeline, picture)
     generated = torch.arange(2 * tiny.GENERATED) < tiny.GENERATED
     for move in moves[:4]:
-        parts = FluxKontext.scopes[scope].blocks.get(move.block[0], frozenset())
+        hooked = move.block in hooked_blocks(scope)
+        parts = FluxKontext.scopes[scope].blocks[move.block[0]] if hooked else frozenset()
         text = WORDS * ("instruction" in parts) + ~WORDS * ("padding" in parts)
         image = generated * ("generated" in parts) + ~generated * ("reference" in parts)
         assert torch.equal(move.text, text.expand(3, -1))

@@ -30,6 +30,15 @@ class FluxKontext(Adapter):
             {"transformer_blocks": WORDS, "single_transformer_blocks": WORDS},
             "instruction tokens of all blocks",
         ),
+        "double": Scope(
+            {"transformer_blocks": WORDS | {"generated"}},
+            "instruction and generated-image tokens of the double blocks",
+        ),
+        "middle": Scope(
+            {"transformer_blocks": WORDS | {"generated"}, "single_transformer_blocks": WORDS | {"generated"}},
+            "instruction and generated-image tokens of the later double and the earlier single blocks",
+            within={"transformer_blocks": (0.5, 1.0), "single_transformer_blocks": (0.0, 0.5)},
+        ),
         "generated": Scope(
             {"transformer_blocks": WORDS, "single_transformer_blocks": TEXT | {"generated"}},
             "instruction tokens of the double blocks, text and generated-image tokens of the single ones",
@@ -39,7 +48,7 @@ class FluxKontext(Adapter):
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
         ),
     }
-    default = Repulsion(scope="generated", anchor=True)
+    default = Repulsion(scope="middle", steps=2, anchor=True)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:

@@ -35,7 +35,7 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(scope="generated", anchor=True)
+    default = Repulsion(scope="generated", steps=2, anchor=True)
     guidance = ("unconditional", "conditional")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:

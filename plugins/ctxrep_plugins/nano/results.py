@@ -153,7 +153,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("--plot needs matplotlib, which is not installed: pip install matplotlib.") from None
+        raise InputError('--plot needs matplotlib, which is not installed: pip install "ctxrep-edit[bench]".') from None
 
 
 def draw(file: Path, rows: Sequence[Row]) -> None:
