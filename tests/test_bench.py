@@ -47,7 +47,8 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert plain["evaluations"] == ours["evaluations"] == 24
     assert broken["error"] == "ZeroDivisionError: division by zero"
     assert (tmp_path / "x.markdown").read_text().count("| contextual |") == 2
-    assert Image.open(tmp_path / "x.png").size[0] > 400
+    with Image.open(tmp_path / "x.png") as plot:
+        assert plot.size[0] > 400
     (trials,) = tmp_path.glob("trials-*.jsonl")
     lines = trials.read_text().splitlines()
     assert json.loads(lines[0])["version"] == VERSION
