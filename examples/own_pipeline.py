@@ -14,7 +14,7 @@ from diffusers import FluxKontextPipeline
 from diffusers.utils import load_image
 
 from ctxrep_edit import Repulsion, repelled
-from ctxrep_edit.plugins import adapter_for
+from ctxrep_edit.catalog import adapter_for
 
 NANO = Path(__file__).parents[1] / "plugins/ctxrep_plugins/nano/weights/kontext-nano"
 SIDE = 64  # pixels: what the small model edits at
