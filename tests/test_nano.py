@@ -7,12 +7,14 @@ import ctxrep_plugins.nano as nano
 import numpy as np
 import pytest
 import torch
-from ctxrep_plugins.nano import autoencoder, photos, spread, text, world
+from ctxrep_plugins.nano import autoencoder, photos, spread, text, train, world
 from ctxrep_plugins.nano.judge import Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ctxrep_edit import OutsideItsWorld, diverse_edit, load_pipeline
+from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.sampling import round_trip
 
 FOLDER = nano.WEIGHTS / "kontext-nano"
@@ -162,3 +164,34 @@ def test_training_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytes
         train(tmp_path / "halves.pt")
     monkeypatch.setattr(autoencoder, "batch", drawn)
     assert torch.equal(train(tmp_path / "halves.pt"), whole)
+
+
+@pytest.mark.parametrize("name", ["kontext-nano", "sd3-nano"])
+def test_the_pipeline_asks_the_transformer_what_training_asks_it(name: str, crop):
+    """One step from noise, through the pipeline and as in training: the same words, timestep and latents."""
+    torch.manual_seed(0)
+    model = train._untrained(name).eval().requires_grad_(False)
+    vae = autoencoder.build().eval()
+    vae.register_to_config(scaling_factor=2.0, shift_factor=0.0)
+    calls: list[dict] = []
+    handle = model.transformer.register_forward_pre_hook(
+        lambda module, args, call: calls.append(call), with_kwargs=True
+    )
+    phrase = "make it night"
+    picture = Image.fromarray((crop * 255).round().astype(np.uint8))
+    generator = torch.Generator().manual_seed(1)
+    pipe = model.pipeline(vae)
+    pipe.set_progress_bar_config(disable=True)
+    height, width = crop.shape[:2]
+    extra = {"max_area": width * height, "_auto_resize": False} if name == "kontext-nano" else {}
+    options = {"num_inference_steps": 1, "generator": generator, "output_type": "latent", **model.call, **extra}
+    pipe(prompt=phrase, image=picture, height=height, width=width, **options)
+    source = vae.encode(to_tensor(picture) * 2 - 1).latents * 2.0
+    noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(1))
+    model.velocity(noise, source, torch.ones(1), torch.tensor([text.corpus().index(phrase)]))
+    handle.remove()
+    ours, theirs = calls
+    for key in ("hidden_states", "timestep", "encoder_hidden_states", "pooled_projections"):
+        assert torch.allclose(ours[key].float(), theirs[key].float(), atol=1e-4), key
+    for key in {"img_ids", "txt_ids"} & set(ours):
+        assert torch.equal(ours[key], theirs[key]), key
