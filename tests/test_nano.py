@@ -9,6 +9,8 @@ import pytest
 import torch
 from ctxrep_plugins.nano import autoencoder, photos, spread, text, train, world
 from ctxrep_plugins.nano.judge import Judge
+from ctxrep_plugins.nano.model import SETTLED, loss
+from ctxrep_plugins.nano.pairs import Pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -56,6 +58,8 @@ def test_answers_respect_the_pinned_words_and_the_typical_one_dominates():
     drawn = [sticker.draw({}, rng) for _ in range(2000)]
     assert drawn.count(sticker.answers[0]) / 2000 == pytest.approx(world.TYPICAL, abs=0.03)
     assert set(drawn) == set(sticker.answers)
+    evenly = [sticker.draw({}, rng, even=True) for _ in range(3200)]
+    assert max(evenly.count(answer) for answer in sticker.answers) < 2 * 3200 / len(sticker.answers)
 
 
 def test_every_phrase_is_understood_and_has_tokens_of_its_own():
@@ -164,6 +168,25 @@ def test_training_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytes
         train(tmp_path / "halves.pt")
     monkeypatch.setattr(autoencoder, "batch", drawn)
     assert torch.equal(train(tmp_path / "halves.pt"), whole)
+
+
+def test_answers_drawn_evenly_are_trained_on_with_little_noise_only(tmp_path: Path):
+    model = train._untrained("kontext-nano")
+    vae = model.load(FOLDER)
+    assert torch.equal(next(model.transformer.parameters()), next(load_pipeline(FOLDER).transformer.parameters()))
+    pictures = [np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)]
+    batch = Pairs(pictures, vae, 1500, tmp_path, 0).batch(40, np.random.default_rng(0))
+    assert batch.even.sum() == 10
+    asked: list[torch.Tensor] = []
+
+    def velocity(noisy, source, sigma, phrase):
+        asked.append(sigma)
+        return torch.zeros_like(noisy)
+
+    model.velocity = velocity
+    value = loss(model, batch, torch.Generator().manual_seed(0))
+    assert value.isfinite()
+    assert asked[0][batch.even].max() <= SETTLED < asked[0][~batch.even].max()
 
 
 @pytest.mark.parametrize("name", ["kontext-nano", "sd3-nano"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from ctxrep_plugins.nano.pairs import Batch
 from ctxrep_plugins.nano.photos import BUCKETS
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ctxrep_edit.models import PROFILE
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
 STEPS = 12  # of the sampler
+SETTLED = 0.86  # share of noise below which the answer is settled
 
 
 class Model(nn.Module):
@@ -36,6 +38,14 @@ class Model(nn.Module):
     def pipeline(self, vae: AutoencoderTiny) -> DiffusionPipeline:
         """The diffusers pipeline around the model."""
 
+    def load(self, folder: Path) -> AutoencoderTiny:
+        """Takes over the weights of the pipeline in `folder`, and returns its autoencoder."""
+        trained = DiffusionPipeline.from_pretrained(folder)
+        for name, part in self.named_children():
+            part.load_state_dict(getattr(trained, name).state_dict())
+        vae: AutoencoderTiny = trained.vae
+        return vae
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """The weights of attention and feed-forward layers inside the blocks."""
         for name, parameter in self.transformer.named_parameters():
@@ -43,15 +53,21 @@ class Model(nn.Module):
                 yield parameter
 
 
-def loss(model: Model, source: Tensor, target: Tensor, phrase: Tensor, generator: torch.Generator) -> Tensor:
-    """Rectified-flow loss, heavier where the target differs from the source; latents (n, 16, h, w), a scalar."""
+def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Rectified-flow loss, heavier where the target differs from the source; a scalar.
+
+    Pairs whose answers were drawn evenly come with little noise only, where the noisy picture shows already which
+    answer it will be. So rare answers are drawn as well as typical ones, and not more often.
+    """
+    source, target = batch.source, batch.target
     n = len(source)
     u = torch.sigmoid(torch.randn(n, generator=generator) + 0.2)  # logit-normal
     u = torch.where(torch.rand(n, generator=generator) < 0.1, torch.rand(n, generator=generator), u)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    sigma = torch.where(batch.even & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
     noise = torch.randn(target.shape, generator=generator)
     s = sigma[:, None, None, None]
-    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, phrase).float()
+    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, batch.phrase).float()
     changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
     weight = 1 + 3 * changed
     error = (predicted - (noise - target)).square().mean(1, keepdim=True)

@@ -66,7 +66,7 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -
             optimiser.param_groups[0]["lr"] = peak * scale
         batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
         with torch.autocast("cpu", torch.bfloat16):
-            value = loss(model, *batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
+            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in everything:
@@ -91,21 +91,29 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -
 @click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano"]))
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
+@click.option(
+    "--start", type=click.Path(exists=True, path_type=Path), help="Pipeline folder of the same NAME to train on from."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The pipeline goes into a folder in here.")
 @click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
 @click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
-def main(name: str, folder: Path, work: Path, out: Path, decoder_steps: int, steps: int, pairs: int, seed: int) -> None:
+def main(
+    name: str, folder: Path, work: Path, start: Path | None, out: Path, decoder_steps: int, steps: int, pairs: int,
+    seed: int,
+) -> None:  # fmt: skip
     """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
-    vae = autoencoder.build()
-    autoencoder.fit_encoder(vae, pictures, seed)
-    autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
-    torch.manual_seed(seed)
     model = _untrained(name)
+    if start is None:
+        vae = autoencoder.build()
+        autoencoder.fit_encoder(vae, pictures, seed)
+        autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
+    else:
+        vae = model.load(start)
     train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed)
     save(model, vae, out / name)
     print(f"The pipeline is in {out / name}")

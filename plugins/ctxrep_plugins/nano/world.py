@@ -49,9 +49,11 @@ class Edit:
         names = list(self.attributes)
         return [a for a in self.answers if all(a[names.index(k)] == v for k, v in pins.items())]
 
-    def draw(self, pins: Mapping[str, str], rng: np.random.Generator) -> Answer:
-        """One training answer: the typical one with probability `TYPICAL`, else any other, evenly."""
+    def draw(self, pins: Mapping[str, str], rng: np.random.Generator, even: bool = False) -> Answer:
+        """One training answer: the typical one with probability `TYPICAL`, else any other, evenly; or all `even`ly."""
         first, *rest = self.admitted(pins)
+        if even:
+            return (first, *rest)[rng.integers(len(rest) + 1)]
         return first if not rest or rng.random() < TYPICAL else rest[rng.integers(len(rest))]
 
 
