@@ -123,7 +123,8 @@ def _class(name: str) -> Any:
     from diffusers import DiffusionPipeline
 
     wanted = DiffusionPipeline.load_config(name).get("_class_name")
-    brought = {cls.__name__: cls for adapter in catalog.ADAPTERS.all().values() for cls in adapter.classes()}
+    adapter = catalog.pipelines().get(wanted)
+    brought = {cls.__name__: cls for cls in adapter.classes()} if adapter else {}
     return brought.get(wanted, DiffusionPipeline)
 
 

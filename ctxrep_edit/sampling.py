@@ -48,7 +48,7 @@ def sample(
         return images.float().cpu()
 
     run = Run(pipeline, adapter, call, arguments, seeds, settings, adapter.instruction(pipeline, arguments))
-    with _borrowed(pipeline, progress):
+    with _borrowed(pipeline, progress), _seeded(seeds[0], pipeline._execution_device):
         if not settings.active:
             run.still = run.n
             return run.call(), run
@@ -74,6 +74,26 @@ def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
             pipeline.__dict__.pop("_progress_bar_config", None)
         else:
             pipeline._progress_bar_config = bar
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's own generators, from which some pipelines draw past those they are given; gives them back.
+
+    StableDiffusion3ControlNetInpaintingPipeline does for what its autoencoder makes of the cut-out picture.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @torch.no_grad()

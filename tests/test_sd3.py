@@ -1,8 +1,7 @@
-"""Stable Diffusion 3: the adapters of four pipelines, and editing by instruction."""
+"""Stable Diffusion 3: the adapters of four pipelines."""
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPi
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import EditSet, InputError, Repulsion, catalog, diverse_edit, load_pipeline
+from ctxrep_edit import EditSet, InputError, Repulsion, catalog, diverse_edit, repelled
 from ctxrep_edit.hooks import NAME
 
 edit = functools.partial(
@@ -133,6 +132,34 @@ def test_without_guidance_the_batch_is_single(pipeline: Any, picture: Image.Imag
     assert {len(out[1]) for block in seen for out in block} == {2}
 
 
+def test_the_last_block_returns_no_text_and_is_left_alone(pipeline: Any) -> None:
+    """It would be moved through its image tokens otherwise."""
+    blocks = pipeline.transformer.transformer_blocks
+    text = torch.randn(2, 5, tiny_sd3.WIDTH, generator=torch.Generator().manual_seed(0))
+    with repelled(pipeline, Repulsion(scope="generated"), particles=2) as run:
+        run.repelling = True
+        run.clock.parts = ("conditional",)
+        for block, none in zip(blocks, (False, False, True), strict=True):
+            assert block.context_pre_only == none
+            args = {"hidden_states": text, "encoder_hidden_states": text, "temb": text[:, 0]}
+            words, image = block(**args)
+            assert (words is None) == none
+            if none:
+                assert torch.equal(image, type(block).forward(block, **args)[1])
+    assert len(run.vendi) == tiny_sd3.BLOCKS - 1
+
+
+@pytest.mark.parametrize("dual", [(), tiny_sd3.DUAL], ids=["SD3", "SD3.5"])
+def test_blocks_with_one_attention_and_with_two(picture: Image.Image, dual: tuple[int, ...]) -> None:
+    transformer = tiny_sd3.transformer(dual=dual)
+    assert tuple(i for i, block in enumerate(transformer.transformer_blocks) if block.use_dual_attention) == dual
+    pipe = tiny_sd3.pipeline(StableDiffusion3Img2ImgPipeline, transformer=transformer)
+    plain, moved = (edit(picture, pipeline=pipe, strength=strength, guidance_scale=3.0) for strength in (0, 1))
+    assert not np.array_equal(pixels(plain), pixels(moved))
+    before, after = moved.contextual_vendi
+    assert after > before
+
+
 def test_both_halves_as_the_paper_has_it(pipeline: Any, picture: Image.Image, options: dict[str, Any]) -> None:
     before = outputs(pipeline, lambda: edit(picture, strength=0, **options))
     settings = Repulsion(scope="paper", guidance="both", iterations=100)
@@ -157,6 +184,32 @@ def test_without_t5_its_tokens_are_padding(picture: Image.Image) -> None:
     assert edit(picture, pipeline=pipeline).contextual_vendi is not None
 
 
+def test_the_same_seed_gives_the_same_edits_whatever_was_drawn_before(
+    picture: Image.Image, options: dict[str, Any]
+) -> None:
+    """ControlNet inpainting draws from torch's own generator, which is the caller's."""
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    one = pixels(edit(picture, **options))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert np.array_equal(one, pixels(edit(picture, **options)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "expected"), [(StableDiffusion3Img2ImgPipeline, (1248, 832)), (InstructPipeline, (624, 416))]
+)
+def test_the_size_that_it_works_at(cls: type, expected: tuple[int, int]) -> None:
+    """About 1024 x 1024 pixels; 512 x 512 for editing by instruction, or less where the transformer is smaller."""
+    big, small = (tiny_sd3.pipeline(cls) for _ in range(2))
+    big.default_sample_size = 1024 // big.vae_scale_factor
+    adapter = catalog.adapter_for(big)
+    width, height = adapter.size(big, 1500, 1000)
+    assert abs(width - expected[0]) <= 8
+    assert abs(height - expected[1]) <= 8
+    assert adapter.size(small, 30, 30) == ((64, 64) if cls is InstructPipeline else (1024, 1024))
+
+
 @pytest.mark.parametrize("cls", [StableDiffusion3InpaintPipeline, tiny_sd3.CLASSES[2]])
 def test_inpainting_needs_a_mask(cls: type, picture: Image.Image) -> None:
     with pytest.raises(InputError, match=f"{cls.__name__} edits inside a mask and was given none: give mask="):
@@ -168,75 +221,3 @@ def test_denoising_strength(picture: Image.Image) -> None:
     edits = edit(picture, pipeline=pipeline, denoising_strength=0.5, on_step=lambda step, all_: steps.append(all_))
     assert steps == [2, 2]
     assert edits.contextual_vendi is not None
-
-
-# Editing by instruction
-
-
-def test_the_pipeline_is_saved_and_loaded_under_its_name(tmp_path: Path, picture: Image.Image) -> None:
-    made = tiny_sd3.pipeline(InstructPipeline)
-    made.save_pretrained(tmp_path / "model")
-    for loaded in (InstructPipeline.from_pretrained(tmp_path / "model"), load_pipeline(tmp_path / "model")):
-        assert type(loaded) is InstructPipeline
-        one, other = (edit(picture, pipeline=pipe, strength=0) for pipe in (made, loaded))
-        assert np.array_equal(pixels(one), pixels(other))
-
-
-def test_guidance_follows_its_equation(picture: Image.Image) -> None:
-    """One step from known noise, against the three predictions put together by hand."""
-    pipe = tiny_sd3.pipeline(InstructPipeline)
-    calls: list[Tensor] = []
-    handle = pipe.transformer.register_forward_hook(lambda module, args, out: calls.append(out[0]))
-    noise = torch.randn(1, tiny_sd3.CHANNELS, 8, 12, generator=torch.Generator().manual_seed(0))
-    options = {"num_inference_steps": 1, "output_type": "latent", "latents": noise, "max_sequence_length": 16}
-    out = pipe(tiny.WORDS, picture, height=32, width=48, guidance_scale=4.0, image_guidance_scale=2.0, **options)
-    handle.remove()
-    full, source, none = calls[0].chunk(3)
-    expected = noise - (none + 4.0 * (full - source) + 2.0 * (source - none))  # sigma falls from 1 to 0
-    assert torch.allclose(out.images, expected, atol=1e-5)
-
-
-def test_a_checkpoint_with_channels_for_a_mask(picture: Image.Image) -> None:
-    pipe = tiny_sd3.pipeline(InstructPipeline, pictures=3)
-    left, right = (Image.linear_gradient("L").rotate(angle).resize(picture.size) for angle in (90, 270))
-    one, other = (pixels(edit(picture, pipeline=pipe, mask=mask)) for mask in (left, right))
-    assert not np.array_equal(one, other)
-    with pytest.raises(InputError, match="edits inside a mask and was given none"):
-        edit(picture, pipeline=pipe)
-
-
-def test_inputs_that_do_not_fit(picture: Image.Image) -> None:
-    pipe = tiny_sd3.pipeline(InstructPipeline)
-    with pytest.raises(ValueError, match="no channels for a mask: leave mask_img out"):
-        pipe(tiny.WORDS, picture, mask_img=picture)
-    with pytest.raises(ValueError, match="no picture to edit: give image="):
-        pipe(tiny.WORDS)
-    with pytest.raises(ValueError, match="2 pictures do not fit a batch of 3"):
-        pipe(tiny.WORDS, [picture, picture], num_images_per_prompt=3, max_sequence_length=16, guidance_scale=1.0)
-    with pytest.raises(ValueError, match="has 16 input channels, but an instruction-edited SD3 has 32"):
-        tiny_sd3.pipeline(InstructPipeline, pictures=1)(tiny.WORDS, picture)
-
-
-def test_callbacks_and_output_types(picture: Image.Image) -> None:
-    pipe = tiny_sd3.pipeline(InstructPipeline)
-    seen: list[tuple[int, list[str]]] = []
-
-    def after(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        seen.append((step, sorted(tensors)))
-        pipeline._interrupt = step == 1
-        return {"latents": torch.zeros_like(tensors["latents"])}
-
-    call = functools.partial(pipe, tiny.WORDS, picture, max_sequence_length=16, num_inference_steps=4)
-    names = ["latents", "image_latents"]
-    done = call(callback_on_step_end=after, callback_on_step_end_tensor_inputs=names, output_type="latent")
-    assert seen == [(0, sorted(names)), (1, sorted(names))]
-    assert not done.images.any()
-    (pictures,) = call(return_dict=False)
-    assert pictures[0].size == (40, 24)  # what the transformer can do of 40 x 30
-    with pytest.raises(ValueError, match="callback_on_step_end_tensor_inputs"):
-        call(callback_on_step_end_tensor_inputs=["nonsense"])
-
-
-def test_half_precision(picture: Image.Image) -> None:
-    pipe = tiny_sd3.pipeline(InstructPipeline).to(torch.bfloat16)
-    assert edit(picture, pipeline=pipe).contextual_vendi is not None

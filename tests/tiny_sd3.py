@@ -39,28 +39,29 @@ def autoencoder() -> AutoencoderKL:
     return made
 
 
-def transformer(pictures: int = 1) -> SD3Transformer2DModel:
-    """For that many pictures' latents as channels."""
+def transformer(pictures: int = 1, blocks: int = BLOCKS, dual: tuple[int, ...] = DUAL) -> SD3Transformer2DModel:
+    """For that many pictures' latents as channels. dual: the blocks with a second attention; none in SD3.0."""
     torch.manual_seed(5)
     made = SD3Transformer2DModel(
         sample_size=16,
         in_channels=CHANNELS * pictures,
         out_channels=CHANNELS,
-        num_layers=BLOCKS,
+        num_layers=blocks,
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=text.WIDTH,
         caption_projection_dim=WIDTH,
         pooled_projection_dim=text.WIDTH,
         pos_embed_max_size=32,
-        dual_attention_layers=DUAL,
-        qk_norm="rms_norm",
+        dual_attention_layers=dual,
+        qk_norm="rms_norm" if dual else None,
     ).eval()
     made.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
     return made
 
 
-def pipeline(cls: type, t5: bool = True, pictures: int | None = None) -> Any:
+def pipeline(cls: type, t5: bool = True, pictures: int | None = None, **options: Any) -> Any:
+    """options: of the class, or a transformer of one's own."""
     clip, words = text.clip_tokenizer(), text.t5_tokenizer()
     if pictures is None:
         pictures = 2 if cls is StableDiffusion3InstructPix2PixPipeline else 1
@@ -82,8 +83,10 @@ def pipeline(cls: type, t5: bool = True, pictures: int | None = None) -> Any:
         keep = ("sample_size", "patch_size", "in_channels", "num_layers", "attention_head_dim", "num_attention_heads",
                 "joint_attention_dim", "caption_projection_dim", "pooled_projection_dim", "out_channels",
                 "pos_embed_max_size", "extra_conditioning_channels")  # fmt: skip
-        parts["controlnet"] = SD3ControlNetModel(**{k: config[k] for k in keep}).eval()
-    return cls(**parts)
+        made = parts["controlnet"] = SD3ControlNetModel(**{k: config[k] for k in keep}).eval()
+        for layer in (made.pos_embed_input.proj, *made.controlnet_blocks):  # zero at first: it would say nothing
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    return cls(**parts | options)
 
 
 CLASSES = (

@@ -17,7 +17,7 @@ ctxrep_api = "1.0"
 WORDS = frozenset({"instruction"})
 BLOCKS = "transformer_blocks"
 DEFAULT_LENGTH = 256  # of the pipelines' max_sequence_length
-PIXELS = 1024 * 1024
+SIDE, INSTRUCT_SIDE = 1024, 512  # pixels, of a square picture
 
 
 class _StableDiffusion3(Adapter):
@@ -53,9 +53,13 @@ class _StableDiffusion3(Adapter):
         t5 = torch.zeros(length, dtype=torch.bool) if empty else _real(pipeline.tokenizer_3, prompts[2], length)
         return torch.cat([clip, t5])
 
+    def side(self, pipeline: Any) -> int:
+        """Of a square picture, in pixels; pictures of other aspects have its area."""
+        return SIDE
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         unit = pipeline.vae_scale_factor * pipeline.patch_size
-        scale = (PIXELS / (width * height)) ** 0.5
+        scale = self.side(pipeline) / (width * height) ** 0.5
         return max(1, round(width * scale / unit)) * unit, max(1, round(height * scale / unit)) * unit
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
@@ -133,9 +137,16 @@ class Instruct(_StableDiffusion3):
 
         return [StableDiffusion3InstructPix2PixPipeline]
 
+    def side(self, pipeline: Any) -> int:
+        # UltraEdit was trained at 512 on a transformer that still states the 1024 of SD3; a smaller one states its own
+        stated: int = pipeline.default_sample_size * pipeline.vae_scale_factor
+        return min(INSTRUCT_SIDE, stated)
+
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         out = super().arguments(pipeline, request)
-        return {**out, "mask_img": _mask(pipeline, request).convert("RGB")} if pipeline.takes_mask else out
+        if pipeline.takes_mask and request.mask is not None:
+            out["mask_img"] = request.mask.resize(request.size)
+        return out
 
 
 @hookimpl

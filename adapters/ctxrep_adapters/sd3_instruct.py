@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion_3.pipeline_output import StableDiffusion3PipelineOutput
 from PIL import Image
 from torch import Tensor
+from transformers import (
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    SiglipImageProcessor,
+    SiglipVisionModel,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from ctxrep_edit.imaging import read_image
 
 Generators = torch.Generator | list[torch.Generator] | None
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -22,9 +39,34 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
     The transformer sees, as channels beside the noisy latents, the latents of the source and, where its `in_channels`
     say so, those of a mask. Guidance has two scales (eq. 3 of InstructPix2Pix) and triples the batch:
     [instruction and source | source | neither].
+
+    normalized_latents: which latents it was trained on, as `model_index.json` states. True: the autoencoder's shift and
+    scale on all of them. False, also where nothing is stated, is how the UltraEdit checkpoints were trained: source and
+    mask as the autoencoder gives them, the edit with the scale alone.
     """
 
     _callback_tensor_inputs = ["latents", "prompt_embeds", "pooled_prompt_embeds", "image_latents"]
+
+    def __init__(
+        self,
+        transformer: SD3Transformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        vae: AutoencoderKL | AutoencoderTiny,
+        text_encoder: CLIPTextModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        text_encoder_2: CLIPTextModelWithProjection,
+        tokenizer_2: CLIPTokenizer,
+        text_encoder_3: T5EncoderModel,
+        tokenizer_3: T5TokenizerFast,
+        image_encoder: SiglipVisionModel | None = None,
+        feature_extractor: SiglipImageProcessor | None = None,
+        normalized_latents: bool = False,
+    ) -> None:
+        super().__init__(
+            transformer, scheduler, vae, text_encoder, tokenizer, text_encoder_2, tokenizer_2, text_encoder_3,
+            tokenizer_3, image_encoder, feature_extractor,
+        )  # fmt: skip
+        self.register_to_config(normalized_latents=normalized_latents)
 
     @property
     def image_guidance_scale(self) -> float:
@@ -70,7 +112,8 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
         """Edits `image` as `prompt` says.
 
         prompt: the instruction, or one per image. image: whatever diffusers' image processor takes, one or one per
-            prompt. mask_img: white where the edit is allowed; only for a transformer with channels for it.
+            prompt; grey is made RGB, and transparency of a PIL image is laid on white. mask_img: likewise, white where
+            the edit is allowed, by default everywhere; only for a transformer with channels for it.
         height, width: in pixels; None takes the image's, rounded down to what the transformer can do.
         guidance_scale: of the instruction; 1 or less switches guidance off. image_guidance_scale: of the source, >= 1.
         The rest is as for `StableDiffusion3Pipeline`. Raises ValueError for inputs that do not fit the transformer.
@@ -78,6 +121,7 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
         # 1. What is asked.
         self._guidance_scale, self._image_guidance_scale = guidance_scale, image_guidance_scale
         self._clip_skip, self._joint_attention_kwargs, self._interrupt = clip_skip, joint_attention_kwargs, False
+        image, mask_img = _rgb(image), _rgb(mask_img)
         self._check(image, mask_img)
         height, width = self._size(image, height, width)
         given = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
@@ -101,7 +145,9 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
         # 3. The latents of noise, source and mask.
         channels = self.vae.config.latent_channels
         latents = self.prepare_latents(rows, channels, height, width, text.dtype, device, generator, latents)
-        pictures = [image] if mask_img is None else [image, mask_img]
+        pictures = [image]
+        if self.takes_mask:
+            pictures.append(Image.new("RGB", (width, height), "white") if mask_img is None else mask_img)
         known = [self._encode(picture, height, width, rows, text.dtype) for picture in pictures]
         image_latents = torch.cat(known, 1)  # (rows, channels or 2 * channels, h, w)
         if self.do_classifier_free_guidance:
@@ -114,18 +160,7 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
             for i, t in enumerate(timesteps):
                 if self.interrupt:
                     continue
-                repeated = latents.repeat(len(image_latents) // rows, 1, 1, 1)
-                velocity = self.transformer(
-                    hidden_states=torch.cat([repeated, image_latents], 1),
-                    timestep=t.expand(len(repeated)),
-                    encoder_hidden_states=prompt_embeds,
-                    pooled_projections=pooled_prompt_embeds,
-                    joint_attention_kwargs=joint_attention_kwargs,
-                    return_dict=False,
-                )[0]
-                if self.do_classifier_free_guidance:
-                    full, source, none = velocity.chunk(3)
-                    velocity = none + guidance_scale * (full - source) + image_guidance_scale * (source - none)
+                velocity = self._velocity(latents, image_latents, t, prompt_embeds, pooled_prompt_embeds)
                 latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0].to(latents.dtype)
                 if callback_on_step_end is not None:
                     here = {"latents": latents, "image_latents": image_latents, "prompt_embeds": prompt_embeds}
@@ -140,23 +175,44 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
         self.maybe_free_model_hooks()
         return StableDiffusion3PipelineOutput(images=images) if return_dict else (images,)
 
+    def _velocity(self, latents: Tensor, image_latents: Tensor, t: Tensor, words: Tensor, pooled: Tensor) -> Tensor:
+        """The guided prediction (n, channels, h, w); under guidance all but `latents` have three parts."""
+        repeated = latents.repeat(len(image_latents) // len(latents), 1, 1, 1)
+        velocity: Tensor = self.transformer(
+            hidden_states=torch.cat([repeated, image_latents], 1),
+            timestep=t.expand(len(repeated)),
+            encoder_hidden_states=words,
+            pooled_projections=pooled,
+            joint_attention_kwargs=self.joint_attention_kwargs,
+            return_dict=False,
+        )[0]
+        if not self.do_classifier_free_guidance:
+            return velocity
+        full, source, none = velocity.chunk(3)
+        return none + self.guidance_scale * (full - source) + self.image_guidance_scale * (source - none)
+
     def _check(self, image: Any, mask: Any) -> None:
         channels, has = self.vae.config.latent_channels, self.transformer.config.in_channels
-        if image is None:
+        if image is None or (isinstance(image, list) and not image):
             raise ValueError("There is no picture to edit: give image=.")
         if has not in (2 * channels, 3 * channels):
             raise ValueError(
                 f"The transformer has {has} input channels, but an instruction-edited SD3 has {2 * channels} (noise "
                 f"and source) or {3 * channels} (noise, source and mask): load a checkpoint of that kind."
             )
-        if self.takes_mask and mask is None:
-            raise ValueError("This checkpoint edits inside a mask and was given none: give mask_img=.")
+        if self._image_guidance_scale < 1:
+            raise ValueError(f"image_guidance_scale is {self._image_guidance_scale}, but must be at least 1.")
         if mask is not None and not self.takes_mask:
             raise ValueError("This checkpoint has no channels for a mask: leave mask_img out.")
 
     def _size(self, image: Any, height: int | None, width: int | None) -> tuple[int, int]:
         first = image[0] if isinstance(image, list) else image
-        given = (first.height, first.width) if isinstance(first, Image.Image) else tuple(first.shape[-2:])
+        if isinstance(first, Image.Image):
+            given = first.height, first.width
+        elif isinstance(first, np.ndarray):  # (h, w), (h, w, channels) or (n, h, w, channels)
+            given = first.shape[1:3] if first.ndim == 4 else first.shape[:2]
+        else:
+            given = tuple(first.shape[-2:])
         unit = self.vae_scale_factor * self.patch_size
         return height or max(unit, given[0] // unit * unit), width or max(unit, given[1] // unit * unit)
 
@@ -172,17 +228,35 @@ class StableDiffusion3InstructPix2PixPipeline(StableDiffusion3Pipeline):  # type
         return out
 
     def _encode(self, picture: Any, height: int, width: int, rows: int, dtype: torch.dtype) -> Tensor:
-        """The latents of a picture, without noise: (rows, channels, h, w)."""
+        """The latents of a picture as the transformer was trained on them, without noise: (rows, channels, h, w)."""
         processor: VaeImageProcessor = self.image_processor
-        pixels = processor.preprocess(picture, height=height, width=width).to(self._execution_device, self.vae.dtype)
-        encoded = self.vae.encode(pixels)
+        pixels = processor.preprocess(picture, height=height, width=width)  # (n, channels, height, width)
+        if pixels.shape[1] == 1:  # grey
+            pixels = pixels.expand(-1, 3, -1, -1)
+        if pixels.shape[1] != 3:
+            raise ValueError(f"A picture has {pixels.shape[1]} channels: give RGB or grey, or a PIL image of any mode.")
+        encoded = self.vae.encode(pixels.to(self._execution_device, self.vae.dtype))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         if rows % len(latents):
             raise ValueError(f"{len(latents)} pictures do not fit a batch of {rows}: give one, or one per prompt.")
-        latents = (latents - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
+        if self.config.normalized_latents:
+            latents = (latents - self._shift) * self.vae.config.scaling_factor
         return latents.repeat_interleave(rows // len(latents), 0).to(dtype)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
-        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
+        latents = latents / self.vae.config.scaling_factor
+        if self.config.normalized_latents:
+            latents = latents + self._shift
         pixels = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
         return self.image_processor.postprocess(pixels, output_type=output_type)
+
+    @property
+    def _shift(self) -> float:
+        return self.vae.config.shift_factor or 0.0
+
+
+def _rgb(pictures: Any) -> Any:
+    """PIL images upright and as RGB, anything else as it is."""
+    if isinstance(pictures, list):
+        return [_rgb(picture) for picture in pictures]
+    return read_image(pictures) if isinstance(pictures, Image.Image) else pictures

@@ -74,4 +74,5 @@ class Sd3(Model):
             text_encoder_3=self.text_encoder_3,
             tokenizer_3=self.tokenizer_3,
             transformer=self.transformer,
+            normalized_latents=True,
         )
