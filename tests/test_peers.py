@@ -1,6 +1,7 @@
 """The peer strategies on a tiny real pipeline: each does what its paper says, and leaves nothing behind."""
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -55,22 +56,33 @@ def test_interrupted_it_leaves_nothing_behind(pipeline: Any, picture: Image.Imag
     assert not {"step", "set_timesteps"} & set(pipeline.scheduler.__dict__)
 
 
-@pytest.mark.parametrize("strategy", [PromptNoise(), Cads(), Dave()], ids=lambda strategy: strategy.name)
-def test_only_the_rows_that_follow_the_instruction_are_disturbed(picture: Image.Image, strategy: Any) -> None:
+def into_the_last_block(picture: Image.Image, strategy: Any, strength: float) -> dict[str, torch.Tensor]:
+    """What the last of three blocks of SD3 is given in the first step, (9, tokens, dim): three parts under guidance."""
     pipe = tiny_sd3.pipeline(StableDiffusion3InstructPix2PixPipeline)
+    seen: list[dict[str, torch.Tensor]] = []
+    pipe.transformer.transformer_blocks[-1].register_forward_pre_hook(
+        lambda module, args, call: seen.append(call), with_kwargs=True
+    )
     options = {"guidance_scale": 3.0, "max_sequence_length": tiny.LENGTH, "width": 48, "height": 32, "steps": 4}
+    edit(picture, pipeline=pipe, strategy=strategy, strength=strength, **options)
+    return seen[0]
 
-    def first(strength: float) -> torch.Tensor:
-        seen: list[torch.Tensor] = []
-        last = pipe.transformer.transformer_blocks[-1]
-        handle = last.register_forward_hook(lambda module, args, out: seen.append(out[1]))
-        edit(picture, pipeline=pipe, strategy=strategy, strength=strength, **options)
-        handle.remove()
-        return seen[0]  # (9, tokens, dim) of the first step
 
-    plain, moved = first(0), first(1)
+@pytest.mark.parametrize("strategy", [PromptNoise(), Cads()], ids=lambda strategy: strategy.name)
+def test_only_the_rows_that_follow_the_instruction_are_disturbed(picture: Image.Image, strategy: Any) -> None:
+    plain, moved = (into_the_last_block(picture, strategy, strength)["hidden_states"] for strength in (0, 1))
     assert torch.equal(plain[3:], moved[3:])
     assert all(not torch.equal(plain[i], moved[i]) for i in range(3))
+
+
+def test_dave_takes_a_share_of_the_mean_of_the_image_tokens(picture: Image.Image) -> None:
+    """After the middle block, in all parts of the batch; the text tokens stay."""
+    plain, moved = (into_the_last_block(picture, Dave(), strength) for strength in (0, 0.75))
+    assert torch.equal(plain["encoder_hidden_states"], moved["encoder_hidden_states"])
+    image = plain["hidden_states"]
+    mean = image.mean(1, keepdim=True)
+    assert mean.abs().max() > 0.01
+    assert torch.allclose(moved["hidden_states"], 0.25 * mean + (image - mean), atol=1e-6)
 
 
 @each
@@ -78,12 +90,29 @@ def test_one_candidate_alone(pipeline: Any, picture: Image.Image, strategy: Any)
     assert len(edit(picture, pipeline=pipeline, strategy=strategy, n=1)) == 1
 
 
-@pytest.mark.parametrize("strategy", [ParticleGuidance(), Sparke()], ids=lambda strategy: strategy.name)
-def test_weights_push_the_nearest_hardest(strategy: Any) -> None:
-    x = torch.tensor([[0.0], [1.0], [3.0], [7.0]], dtype=torch.float64)
-    w = strategy.weights(torch.cdist(x, x) ** 2)
-    assert torch.equal(w, w.T)
-    assert w[0, 1] > w[0, 2] > w[0, 3] > 0
+SIGMAS = torch.linspace(1, 0, 11)
+
+
+def test_particle_guidance_descends_the_sum_of_its_kernels() -> None:
+    x = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    distances = (x[:, None] - x[None]).square().sum(-1)
+    between = distances[~torch.eye(4, dtype=torch.bool)].detach()
+    (-distances * math.log(4) / between.median()).exp().sum().neg().backward()
+    moved = ParticleGuidance().pushed(x.detach(), 2.0, SIGMAS, 3) - x.detach()
+    assert torch.cosine_similarity(moved.flatten(), x.grad.flatten(), dim=0) > 1 - 1e-9
+    assert torch.allclose(ParticleGuidance().pushed(x.detach(), 4.0, SIGMAS, 3) - x.detach(), 2 * moved)
+
+
+def test_sparke_ascends_its_score() -> None:
+    x = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    u = x / x.norm(dim=1, keepdim=True)
+    kernel = (-(u[:, None] - u[None]).square().sum(-1) / (2 * 0.6**2)).exp()
+    (1 / kernel.square().mean()).backward()
+    moved = Sparke().pushed(x.detach(), 0.03, SIGMAS, 0) - x.detach()
+    assert torch.allclose(torch.cosine_similarity(moved, x.grad, dim=1), torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(moved.norm(dim=1), 0.03 * x.detach().norm(dim=1))
+    still = [step for step in range(10) if torch.equal(Sparke().pushed(x.detach(), 1.0, SIGMAS, step), x.detach())]
+    assert still == [1, 3, 5, 7, 9]  # of ten steps
 
 
 def test_latents_end_up_farther_apart(pipeline: Any, picture: Image.Image) -> None:
@@ -97,8 +126,8 @@ def test_latents_end_up_farther_apart(pipeline: Any, picture: Image.Image) -> No
         edit(picture, pipeline=pipeline, strategy=strategy, strength=strength, callback_on_step_end=keep)
         return float(torch.cdist(latents[-1].flatten(1), latents[-1].flatten(1)).sum())
 
-    for strategy in ("particle-guidance", "sparke"):
-        assert spread(strategy, 3.0) > 1.02 * spread(strategy, 0.0)
+    for strategy, strength in (("particle-guidance", 3.0), ("sparke", 0.1)):
+        assert spread(strategy, strength) > 1.02 * spread(strategy, 0.0)
 
 
 def test_group_inference_keeps_the_seeds_that_it_chose(pipeline: Any, picture: Image.Image) -> None:

@@ -29,8 +29,8 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
     "prompt-noise": (1.0, 3.0, 10.0, 30.0),
     "cads": (0.1, 0.25, 0.5, 1.0),
     "particle-guidance": (0.3, 1.0, 3.0, 10.0),
-    "sparke": (0.3, 1.0, 3.0, 10.0),
-    "dave": (0.1, 0.3, 0.6, 1.0),
+    "sparke": (0.01, 0.03, 0.1, 0.3),
+    "dave": (0.2, 0.5, 0.8, 1.0),
     "group-inference": (0.3, 1.0, 3.0, 10.0),
 }
 
