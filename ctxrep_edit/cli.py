@@ -89,7 +89,12 @@ def edit(
     Writes edit-1.png ..., sheet.png and edits.json into the output folder; with --compare into its sub-folders plain/
     and diverse/, and one sheet.png for both.
     """
+    from ctxrep_edit.imaging import read_image, read_mask
+
     amount = _strength(strength)
+    source = read_image(image)
+    if options["mask"] is not None:
+        options["mask"] = read_mask(options["mask"], source.size)
     _writable(out)
     from ctxrep_edit import catalog
     from ctxrep_edit.api import diverse_edit
@@ -104,7 +109,7 @@ def edit(
     sets: dict[str, EditSet] = {}
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
     for name, value in wanted.items():
-        sets[name] = diverse_edit(image, instruction, strength=value, seed=first, **options)
+        sets[name] = diverse_edit(source, instruction, strength=value, seed=first, **options)
     sheet = _write(sets, out, forms)
     if as_json:
         found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}

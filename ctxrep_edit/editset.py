@@ -135,7 +135,9 @@ class EditSet(Sequence[Edit]):
         """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
 
         By default `edit-1.png` ... (the recipe in a text chunk), `sheet.png` and `edits.json`. All or nothing: the
-        files are written aside and moved when complete. Raises OutputError, InputError for an unknown name.
+        files are written aside and moved when complete. A new `edits.json` replaces the set of an earlier one in the
+        folder: pictures that the earlier counts, that bear a recipe of ours and that are not overwritten are removed.
+        Nothing else is touched. Raises OutputError, InputError for an unknown name.
         """
         from ctxrep_edit.exporting import export
 

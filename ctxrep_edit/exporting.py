@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,12 @@ def export(edits: EditSet, target: Path, exporters: Sequence[str | Exporter]) ->
                     if target / name in made:
                         raise OutputError(f"Two exporters write {name}, {exporter.name} the second: leave one out.")
                     made[target / name] = file
+            stale = _stale(target, made)
             for wanted, file in made.items():
                 wanted.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(file, wanted)
+            for picture in stale:
+                picture.unlink()
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -42,6 +46,29 @@ def export(edits: EditSet, target: Path, exporters: Sequence[str | Exporter]) ->
             "write to, on a disk with room."
         ) from error
     return list(made)
+
+
+def _stale(target: Path, made: Container[Path]) -> list[Path]:
+    """Pictures of ours that an earlier set's edits.json counts, where that file is replaced and they are not."""
+    sidecar = target / "edits.json"
+    try:
+        count = len(json.loads(sidecar.read_text("utf-8"))["edits"]) if sidecar in made else 0
+    except (OSError, ValueError, KeyError, TypeError):  # no earlier set, or a file of somebody else's
+        return []
+    pictures = (target / f"edit-{i + 1}.png" for i in range(count))
+    return [picture for picture in pictures if picture not in made and _ours(picture)]
+
+
+def _ours(picture: Path) -> bool:
+    from PIL import Image
+
+    from ctxrep_edit.editset import RECIPE
+
+    try:
+        with Image.open(picture) as opened:
+            return RECIPE in opened.info
+    except OSError:
+        return False
 
 
 def _export(exporter: Exporter, edits: EditSet, folder: Path) -> dict[Path, Path]:

@@ -99,13 +99,16 @@ def _dtype(dtype: Any, device: str) -> Any:
 
 def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
     known = ", ".join(catalog.MODELS.all())
+    embedded = f"an embedded model ({known})"
     path = Path(name)
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise ModelError(f"The folder {name} has no model_index.json, so it is not a diffusers pipeline folder.")
     if not path.is_dir() and (path.is_absolute() or name.count("/") != 1):
+        choices = f"{embedded}, an existing local folder" if known else "an existing local folder"
+        none = "" if known else " No plugin in use brings embedded models: see 'ctxrep-edit plugins'."
         raise ModelError(
-            f"There is no model {name!r}: name an embedded model ({known}), an existing local folder, or a hub id "
-            "such as black-forest-labs/FLUX.1-Kontext-dev."
+            f"There is no model {name!r}: name {choices}, or a hub id such as "
+            f"black-forest-labs/FLUX.1-Kontext-dev.{none}"
         )
     try:
         with nullcontext() if progress else _quiet():
@@ -113,8 +116,8 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub, or "
-            f"use an embedded model ({known})."
+            f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub"
+            f"{f', or use {embedded}' if known else ''}."
         ) from error
 
 

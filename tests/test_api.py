@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ctxrep_edit import (
     Repulsion,
     UnknownPipeline,
     WeightsError,
+    catalog,
     diverse_edit,
     load_pipeline,
     lpips_weights,
@@ -347,6 +349,19 @@ def test_a_pipeline_that_no_adapter_knows(pipeline: Any, picture: Image.Image) -
 def test_unknown_models(picture: Image.Image, name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         edit(picture, model=name)
+
+
+def test_without_embedded_models_the_errors_name_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalog, "MODELS", types.SimpleNamespace(all=dict, claims=dict))  # CTXREP_EDIT_PLUGINS=-nano
+    with pytest.raises(ModelError) as caught:
+        load_pipeline()
+    assert str(caught.value) == (
+        "There is no model 'kontext-nano': name an existing local folder, or a hub id such as "
+        "black-forest-labs/FLUX.1-Kontext-dev. No plugin in use brings embedded models: see 'ctxrep-edit plugins'."
+    )
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ModelError, match=r"Check the name, the network and your access to the hub\.$"):
+        load_pipeline(tmp_path)
 
 
 def test_a_folder_that_is_no_model(picture: Image.Image, tmp_path: Path) -> None:

@@ -212,6 +212,16 @@ def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         "from ctxrep_edit import catalog; [shelf.all() for shelf in catalog.SHELVES]; catalog.pipelines()",
         "from ctxrep_edit.cli import cli; cli(['models'], standalone_mode=False)",
         "from ctxrep_edit.cli import cli; cli(['plugins'], standalone_mode=False)",
+        """
+import click
+from ctxrep_edit.cli import cli
+try:
+    cli(["no-such-photo.png", "x"], standalone_mode=False)
+except click.ClickException as error:
+    assert "there is no file 'no-such-photo.png'" in error.message, error.message
+else:
+    raise AssertionError("not refused")
+""",
     ],
 )
 def test_imports_are_light(code: str) -> None:

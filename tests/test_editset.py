@@ -67,6 +67,33 @@ def test_save(edits: EditSet, tmp_path: Path) -> None:
     assert edits.save(str(folder)) == written  # again, over the first
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_smaller_set_replaces_a_larger_one(edits: EditSet, tmp_path: Path) -> None:
+    edits.save(tmp_path)
+    one = EditSet("x", edits.source, (edits[0],), edits.recipe, None, 0.0)
+    one.save(tmp_path, ["sheet"])  # the earlier edits.json still holds
+    assert names(tmp_path) == ["edit-1.png", "edit-2.png", "edit-3.png", "edits.json", "sheet.png"]
+    one.save(tmp_path)
+    assert names(tmp_path) == ["edit-1.png", "edits.json", "sheet.png"]
+
+
+def test_nobody_elses_pictures_are_removed(edits: EditSet, tmp_path: Path) -> None:
+    edits.save(tmp_path)
+    edits.source.save(tmp_path / "edit-2.png")  # theirs, in place of ours
+    (tmp_path / "edit-3.png").rename(tmp_path / "edit-4.png")  # more than edits.json counts
+    (tmp_path / "edit-3.png").write_text("no picture")
+    one = EditSet("x", edits.source, (edits[0],), edits.recipe, None, 0.0)
+    one.save(tmp_path)
+    assert names(tmp_path) == ["edit-1.png", "edit-2.png", "edit-3.png", "edit-4.png", "edits.json", "sheet.png"]
+    for theirs in ("no JSON", "[]", '{"edits": 3}'):
+        (tmp_path / "edits.json").write_text(theirs)
+        one.save(tmp_path)
+        assert len(names(tmp_path)) == 6
+
+
 def test_to_dict_is_json(edits: EditSet) -> None:
     stated = json.loads(json.dumps(edits.to_dict()))
     assert stated["contextual_vendi"] == [1.1, 2.2]
