@@ -41,7 +41,7 @@ class Shelf(Generic[T]):
         claims: Claims[T] = {}
         for record, brought in plugins.results(self.hook):
             try:
-                mine = {self._name(thing): thing for thing in self._listed(brought)}
+                mine = self._checked(brought)
             except PluginError as error:
                 plugins.leave_out(record, error)
                 continue
@@ -49,18 +49,27 @@ class Shelf(Generic[T]):
                 claims.setdefault(name, []).append((record, thing))
         return claims
 
-    def _listed(self, brought: Any) -> list[Any]:
+    def _checked(self, brought: Any) -> dict[str, T]:
+        """What one plugin brings, by name. Raises PluginError, which says what is wrong with it."""
         if not isinstance(brought, list):
             raise PluginError(f"Its {self.hook} gives {brought!r} instead of a list")
-        return brought
-
-    def _name(self, thing: Any) -> str:
-        if not isinstance(thing, self.kind):
-            raise PluginError(f"Its {self.hook} gives {thing!r}, which is no instance of {self.kind.__name__}")
-        name = getattr(thing, "name", None)
-        if not isinstance(name, str) or not name:
-            raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} that has no name")
-        return name
+        kind: Any = self.kind
+        for thing in brought:
+            if not isinstance(thing, kind):
+                raise PluginError(f"Its {self.hook} gives {thing!r}, which is no instance of {kind.__name__}")
+            for member in kind.__annotations__:
+                if not hasattr(thing, member):
+                    raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} that has no {member}")
+            if not isinstance(thing.name, str) or not thing.name:
+                raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} called {thing.name!r}")
+            if isinstance(thing, Adapter) and isinstance(thing.pipelines, str):
+                raise PluginError(f"Its adapter {thing.name} has the pipelines {thing.pipelines!r}: write a tuple")
+        classes = [name for thing in brought if isinstance(thing, Adapter) for name in thing.pipelines]
+        for what, names in (("are called", [thing.name for thing in brought]), ("drive", classes)):
+            for i, name in enumerate(names):
+                if name in names[:i]:
+                    raise PluginError(f"Its {self.hook} gives two that {what} {name}")
+        return {thing.name: thing for thing in brought}
 
 
 ADAPTERS = Shelf("adapter", "ctxrep_adapters", Adapter)  # type: ignore[type-abstract]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ctxrep_edit import __version__, catalog, lpips_weights, plugins
 from ctxrep_edit.errors import CtxrepError
@@ -38,7 +39,7 @@ def examine() -> list[Finding]:
             shelf.claims()  # leaves out what is broken
         findings.append(Finding(True, f"adapters for {', '.join(sorted(catalog.pipelines()))}"))
         for model in catalog.MODELS.all().values():
-            there = (model.folder / "model_index.json").is_file()
+            there = Path(model.folder, "model_index.json").is_file()
             findings.append(
                 Finding(there, f"model {model.name} in {model.folder}", "pip install --force-reinstall ctxrep-edit")
             )
@@ -47,7 +48,7 @@ def examine() -> list[Finding]:
     for record in plugins.records():
         if record.status in ("broken", "contested"):
             what = f"plugin {record.title} is left out: {record.error}"
-            findings.append(Finding(False, what, f"update or uninstall it, or {plugins.SELECT}=-{record.name}"))
+            findings.append(Finding(False, what, f"update or uninstall it, or {record.off()}"))
     return findings
 
 

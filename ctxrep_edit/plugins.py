@@ -51,6 +51,10 @@ class Record:
         """For messages."""
         return f"{self.name} ({self.distribution} {self.version})" if self.distribution else f"{self.name} (in code)"
 
+    def off(self, by: str = "") -> str:
+        """What switches it off: its name, or another name for it, in the setting; or a call, if it came by one."""
+        return f"{SELECT}=-{by or self.name}" if self.distribution else f"ctxrep_edit.unregister({self.name!r})"
+
     def to_dict(self) -> dict[str, Any]:
         shown = ("name", "version", "distribution", "source", "hooks", "status", "error")
         return {name: getattr(self, name) for name in shown}
@@ -137,16 +141,14 @@ def leave_out(record: Record, error: Exception) -> None:
 
 def both(one: Record, two: Record) -> str:
     """Names two plugins and says how to choose between them."""
-    first, second = (r.name if one.name != two.name else r.distribution for r in (one, two))
-    return (
-        f"{one.title} and {two.title}. Switch one off with {SELECT}=-{first} or {SELECT}=-{second}, or uninstall one."
-    )
+    first, second = (record.off(record.distribution if one.name == two.name else "") for record in (one, two))
+    return f"{one.title} and {two.title}. Switch one off with {first} or {second}, or uninstall one."
 
 
-def _complain(record: Record, error: Exception | None) -> None:
+def _complain(record: Record, error: BaseException) -> None:
     message = (
         f"The plugin {record.title} is left out. {record.error.rstrip('.')}. Update or uninstall it, or switch it "
-        f"off with {SELECT}=-{record.name}."
+        f"off with {record.off()}."
     )
     if os.environ.get(STRICT, "") not in ("", "0"):
         raise PluginError(message) from error
@@ -162,7 +164,7 @@ def _state() -> _State:
     found.sort(key=lambda pair: (pair[0].name, pair[0].distribution))
     wanted = _selection(os.environ.get(SELECT, ""), [record for record, _ in found])
     on = [record.name for record, _ in found if wanted[id(record)]]
-    failed = []
+    failed: list[tuple[Record, BaseException]] = []
     for record, entry in found:
         if not wanted[id(record)]:
             record.status = "off"
@@ -171,7 +173,7 @@ def _state() -> _State:
         else:
             try:
                 _add(manager, entry.load(), record)
-            except Exception as error:  # whatever its import raises
+            except (Exception, SystemExit) as error:  # whatever its import raises
                 record.status, record.error = "broken", _cause(error)
                 failed.append((record, error))
     for record, cause in failed:

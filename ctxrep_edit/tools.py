@@ -79,12 +79,15 @@ def plugins(as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("plugin", "version", "distribution", "status", "provides", title_justify="left")
-    table.title = f"API {API_VERSION}"
+    table = Table(title=f"API {API_VERSION}", title_justify="left")
+    for heading in ("plugin", "version", "distribution", "hooks", "status", "provides"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         colour = {"ok": "green", "off": "dim"}.get(row["status"], "red")
         what = "\n".join(row["provides"]) if row["status"] == "ok" else row["error"]
-        table.add_row(row["name"], row["version"], row["distribution"], f"[{colour}]{row['status']}[/]", escape(what))
+        hooks = "\n".join(hook.removeprefix("ctxrep_") for hook in row["hooks"])
+        status = f"[{colour}]{row['status']}[/]"
+        table.add_row(row["name"], row["version"], row["distribution"], hooks, status, escape(what))
     Console().print(table)
 
 

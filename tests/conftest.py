@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plugging
 import pytest
 import tiny
 from diffusers import FluxKontextInpaintPipeline, FluxKontextPipeline
 from PIL import Image
 
-from ctxrep_edit import hookimpl, load_pipeline, plugins
+from ctxrep_edit import cli, hookimpl, load_pipeline, plugins
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +59,24 @@ def registered() -> Iterator[Callable[..., Any]]:
     yield install
     for name in names:
         plugins.unregister(name)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugging.Install]:
+    """Installs plugins instead of the real ones, with CTXREP_EDIT_PLUGINS and CTXREP_EDIT_STRICT."""
+    before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
+
+    def put(*entries: plugging.Found, select: str = "", strict: str = "") -> None:
+        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
+        monkeypatch.setenv(plugins.SELECT, select)
+        monkeypatch.setenv(plugins.STRICT, strict)
+        plugins._state.cache_clear()
+
+    yield put
+    monkeypatch.undo()
+    plugins._state.cache_clear()
+    for group, commands in before.items():
+        group.commands = commands
 
 
 both = pytest.mark.parametrize("pipeline", [FluxKontextPipeline, FluxKontextInpaintPipeline], indirect=True)
