@@ -219,6 +219,6 @@ class _Claimed(dict[str, click.Command]):
     """The commands of a group, none of which a plugin can replace."""
 
     def __setitem__(self, name: str, command: click.Command) -> None:
-        if name in self:
+        if self.get(name, command) is not command:
             raise PluginError(f"It adds a command {name!r}, which there is already")
         super().__setitem__(name, command)

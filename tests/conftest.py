@@ -88,3 +88,11 @@ def picture() -> Image.Image:
     """40 x 30 pixels of a gradient."""
     y, x = np.mgrid[0:30, 0:40]
     return Image.fromarray(np.stack([x * 6, y * 8, (x + y) * 3], -1).astype(np.uint8))
+
+
+@pytest.fixture
+def photo(picture: Image.Image, tmp_path: Path) -> Path:
+    """The picture as a file."""
+    path = tmp_path / "photo.png"
+    picture.save(path)
+    return path

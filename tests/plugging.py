@@ -9,11 +9,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from ctxrep_adapters import flux_kontext
 from ctxrep_plugins import standard
 
-from ctxrep_edit import EmbeddedModel, Strategy, cli, hookimpl, hookspecs
+from ctxrep_edit import Case, Check, EmbeddedModel, Strategy, Verdict, cli, hookimpl, hookspecs
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("ctxrep_")]
 Install = Callable[..., None]
@@ -64,6 +64,18 @@ class Shuffle(Strategy):
         return "<shuffle>"
 
 
+class Even(Check):
+    """Passes every other edit."""
+
+    name = "even"
+    summary = "the even ones"
+    seen: Case
+
+    def verdicts(self, case: Case) -> list[Verdict]:
+        self.seen = case
+        return [Verdict(i % 2 == 0, "index", i, 0, f"{i} is {('even', 'odd')[i % 2]}") for i in range(len(case.edits))]
+
+
 def model(name: str) -> EmbeddedModel:
     return EmbeddedModel(name, Path(__file__).parent, "", lambda words: True, "")
 
@@ -76,3 +88,16 @@ def listed() -> dict[str, dict[str, Any]]:
     result = CliRunner().invoke(cli.cli, ["plugins", "--json"])
     assert result.exit_code == 0, result.output
     return {entry["name"]: entry for entry in json.loads(result.stdout)["plugins"]}
+
+
+def call(*arguments: object) -> Result:
+    """Runs the command line in this process."""
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+
+
+def cli_edit(photo: Path, folder: Path, *options: object) -> dict[str, Any]:
+    """What `ctxrep-edit ... --json` says of two edits by the model in `folder`, written beside the photo."""
+    common = ("-n", 2, "--seed", 7, "--model", folder, "-o", photo.parent / "out", "--no-progress", "--json")
+    result = call(photo, "change the light", *common, *options)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)  # type: ignore[no-any-return]

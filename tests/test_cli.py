@@ -34,13 +34,6 @@ def refused(result: Result) -> str:
     return line
 
 
-@pytest.fixture
-def photo(picture: Image.Image, tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    picture.save(path)
-    return path
-
-
 # Edits
 
 

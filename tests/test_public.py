@@ -15,6 +15,35 @@ PUBLIC = """
     UnknownPipeline Verdict WeightsError attach detach diverse_edit hookimpl load_pipeline lpips_distance lpips_map
     register repelled unregister
 """
+MEMBERS = {  # what plugins are promised by API 1.0
+    "Adapter": "name pipelines streams scopes default guidance classes transformer scope timestep guided text_length "
+    "generated instruction size arguments",
+    "Scope": "blocks summary within chosen",
+    "Request": "image instruction generators size steps mask",
+    "Strategy": "name summary strength repels sample",
+    "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi n",
+    "Check": "name summary prepare verdicts",
+    "Case": "source edits mask instruction first_is_plain round_trip",
+    "Verdict": "kept measure value bound reason details to_dict",
+    "Embedder": "name summary embed",
+    "Exporter": "name summary export",
+    "EmbeddedModel": "name folder summary knows advice",
+    "Repulsion": "scope strength eta steps iterations objective keep_norm guidance anchor active",
+    "Edit": "image seed index verdicts strength verdict lpips to_dict",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds images vendi vendi_in row sheet to_dict save "
+    "index count",
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_the_members_of_the_contracts_are_what_was_promised(name: str) -> None:
+    """Adding one raises the minor number of the API, taking one away the major one: see docs/plugins/stability.md."""
+    cls = getattr(ctxrep_edit, name)
+    members = {*dir(cls), *getattr(cls, "__annotations__", ())}
+    assert {member for member in members if not member.startswith("_")} == set(MEMBERS[name].split())
+    assert ctxrep_edit.API_VERSION == "1.0"
+    policy = (ROOT / "docs" / "plugins" / "stability.md").read_text("utf-8")
+    assert f"`{name}`" in policy
 
 
 def test_all_is_what_was_promised() -> None:
