@@ -126,7 +126,7 @@ def _class(name: str) -> Any:
     from diffusers import DiffusionPipeline
 
     wanted = DiffusionPipeline.load_config(name).get("_class_name")
-    adapter = catalog.pipelines().get(wanted)
+    adapter = catalog.pipelines().get(wanted)  # the others' classes are not asked for: they may fail
     brought = {cls.__name__: cls for cls in adapter.classes()} if adapter else {}
     return brought.get(wanted, DiffusionPipeline)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +16,14 @@ from ctxrep_edit import (
     Adapter,
     BrokenPlugin,
     EmbeddedModel,
+    ModelError,
     PluginError,
     Strategy,
     catalog,
     cli,
     diverse_edit,
     hookimpl,
+    load_pipeline,
 )
 
 
@@ -187,6 +190,19 @@ def test_a_broken_plugin_costs_only_itself(install: Install, kind: str) -> None:
     assert str(strict.value) == left_out(cause)
     install(*entries, strict="0", select="-theirs")
     assert everything() == rest
+
+
+def test_an_adapter_whose_classes_cannot_be_imported(install: Install, folder: Path, tmp_path: Path) -> None:
+    class Heavy(Whole):
+        def classes(self) -> Any:
+            raise ModuleNotFoundError("No module named 'heavy'")
+
+    install(*OURS, found("theirs", plugin(ctxrep_adapters=lambda: [Heavy()])))
+    assert type(load_pipeline(folder, device="cpu", progress=False)).__name__ == "FluxKontextPipeline"
+    (tmp_path / "model_index.json").write_text('{"_class_name": "WholePipeline"}')
+    with pytest.raises(ModelError) as failed:
+        load_pipeline(tmp_path, device="cpu", progress=False)
+    assert str(failed.value).startswith(f"The model '{tmp_path}' cannot be loaded: No module named 'heavy' Check the")
 
 
 def test_ctrl_c_in_a_plugin_is_not_swallowed(install: Install) -> None:
