@@ -31,7 +31,8 @@ def sample(
 ) -> tuple[Tensor, Run]:
     """Makes one candidate per seed: (n, 3, h, w) in [0, 1], and what the strategy noted. Strength 0 asks no strategy.
 
-    Raises PluginError for a strategy that returns anything else, and whatever pipeline, strategy or `on_step` raise.
+    Raises PluginError for a strategy, or an adapter's arguments, that make anything else, and whatever pipeline,
+    strategy or `on_step` raise.
     """
     arguments = dict(arguments)
     theirs = arguments.pop("callback_on_step_end", None)
@@ -44,18 +45,23 @@ def sample(
                 on_step(step + 1, pipe.num_timesteps)
             return tensors
 
-        images: Tensor = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        images = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        if not isinstance(images, Tensor):
+            raise PluginError(
+                f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
+                "(n, 3, h, w) in [0, 1] where output_type is 'pt'."
+            )
         return images.float().cpu()
 
     run = Run(pipeline, adapter, call, arguments, seeds, settings, adapter.instruction(pipeline, arguments))
     with _borrowed(pipeline, progress), _seeded(seeds[0], pipeline._execution_device):
-        if not settings.active:
-            run.still = run.n
-            return run.call(), run
-        images = strategy.sample(run)
+        images = strategy.sample(run) if settings.active else run.call()
+    if not settings.active:
+        run.still = run.n
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise PluginError(f"The strategy {strategy.name} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
+        who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
+        raise PluginError(f"{who} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
     return images, run
 
 
