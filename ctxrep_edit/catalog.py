@@ -83,13 +83,13 @@ SHELVES = (ADAPTERS, MODELS, STRATEGIES, CHECKS, EMBEDDERS, EXPORTERS)
 
 def pipelines() -> dict[str, Adapter]:
     """Every adapter by the pipeline class that it drives, without classes that two claim."""
-    return {name: entries[0][1] for name, entries in _drivers().items() if len(entries) == 1}
+    return {name: entries[0][1] for name, entries in drivers().items() if len(entries) == 1}
 
 
 def adapter_for(pipeline: Any) -> Adapter:
     """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline, or PluginError where two
     adapters claim that class."""
-    known = _drivers()
+    known = drivers()
     for base in type(pipeline).__mro__:
         if base.__name__ in known:
             return one("drive", base.__name__, known[base.__name__])
@@ -107,7 +107,8 @@ def one(does: str, name: str, claims: list[tuple[plugins.Record, T]]) -> T:
     return claims[0][1]
 
 
-def _drivers() -> Claims[Adapter]:
+def drivers() -> Claims[Adapter]:
+    """By the name of each pipeline class, every adapter that claims it."""
     claims: Claims[Adapter] = {}
     for entries in ADAPTERS.claims().values():
         for record, adapter in entries:

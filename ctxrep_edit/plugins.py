@@ -74,15 +74,15 @@ def records() -> list[Record]:
 def register(plugin: object, name: str) -> None:
     """Adds a plugin in code: a module or object with hooks. Raises PluginError where it cannot be used."""
     state = _state()
-    record = Record(name, f"{getattr(plugin, '__name__', type(plugin).__name__)}")
     taken = [other for other in state.records if other.name == name and other.status != "off"]
     if taken:
         raise PluginError(f"There is a plugin called {name} already, {taken[0].title}: register under another name.")
-    try:
-        _add(state.manager, plugin, record)
-    except Exception as error:
-        raise PluginError(f"The plugin {name} cannot be used. {_cause(error)}") from error
-    state.records.append(record)
+    state.records.append(_admit(state.manager, plugin, name))
+
+
+def validate(plugin: object, name: str) -> None:
+    """Raises PluginError, as `register` would, where a plugin cannot be used; registers nothing."""
+    _admit(_manager(), plugin, name)
 
 
 def unregister(name: str) -> None:
@@ -158,8 +158,7 @@ def _complain(record: Record, error: BaseException) -> None:
 @cache
 def _state() -> _State:
     """Loads every installed plugin, once; the order of installation plays no part."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager = _manager()
     found = [(_record(entry), entry) for entry in entry_points(group=hookspecs.PROJECT)]
     found.sort(key=lambda pair: (pair[0].name, pair[0].distribution))
     wanted = _selection(os.environ.get(SELECT, ""), [record for record, _ in found])
@@ -204,9 +203,24 @@ def _selection(text: str, found: list[Record]) -> Mapping[int, bool]:
     return {key: not items or hit != bool(off) for key, hit in named.items()}
 
 
+def _admit(manager: pluggy.PluginManager, plugin: object, name: str) -> Record:
+    record = Record(name, f"{getattr(plugin, '__name__', type(plugin).__name__)}")
+    try:
+        _add(manager, plugin, record)
+    except Exception as error:
+        raise PluginError(f"The plugin {name} cannot be used. {_cause(error)}") from error
+    return record
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
 def _add(manager: pluggy.PluginManager, plugin: Any, record: Record) -> None:
     """Registers `plugin` as `record.name`, or leaves the manager as it was and raises."""
-    _check_api(getattr(plugin, "ctxrep_api", hookspecs.API_VERSION))
+    check_api(getattr(plugin, "ctxrep_api", hookspecs.API_VERSION))
     try:
         manager.register(plugin, record.name)
         manager.check_pending()  # hooks that do not exist
@@ -223,7 +237,8 @@ def _add(manager: pluggy.PluginManager, plugin: Any, record: Record) -> None:
         raise
 
 
-def _check_api(needed: object) -> None:
+def check_api(needed: object) -> None:
+    """Raises PluginError where a plugin that states `needed` as its `ctxrep_api` cannot be used."""
     ours = [int(part) for part in hookspecs.API_VERSION.split(".")]
     try:
         major, minor = (int(part) for part in str(needed).split("."))

@@ -1,12 +1,15 @@
 """The public names, the version, and the plugin seam."""
 
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import ctxrep_edit
+import ctxrep_edit.testing
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = """
@@ -60,6 +63,26 @@ def test_every_public_name_can_be_imported_and_says_what_it_is(name: str) -> Non
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="diverse_edits"):
         _ = ctxrep_edit.diverse_edits  # type: ignore[attr-defined]
+
+
+KIT = """
+    AdapterConformance CheckConformance EmbedderConformance ExporterConformance PluginConformance StrategyConformance
+    case edit_set tiny_picture tiny_pipeline traces
+"""
+
+
+def test_the_kit_is_what_was_promised() -> None:
+    assert sorted(ctxrep_edit.testing.__all__) == sorted(KIT.split())
+    assert all(getattr(ctxrep_edit.testing, name).__doc__ for name in KIT.split())
+
+
+def test_using_it_needs_no_pytest() -> None:
+    code = (
+        "import sys, ctxrep_edit, ctxrep_edit.cli, ctxrep_edit.api\n"
+        "for name in ctxrep_edit.__all__: getattr(ctxrep_edit, name)\n"
+        "assert 'pytest' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_version_is_the_changelogs_newest() -> None:

@@ -1,4 +1,4 @@
-"""Real FLUX Kontext pipelines, as small as the classes allow, with random weights."""
+"""What the tests share of the public tiny pipeline: calls of it, and a model folder."""
 
 from __future__ import annotations
 
@@ -7,38 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ctxrep_plugins.nano import text
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    FlowMatchEulerDiscreteScheduler,
-    FluxKontextPipeline,
-    FluxTransformer2DModel,
-)
+from diffusers import AutoencoderKL
 from PIL import Image
 
-CHANNELS = 4  # of the latents, a quarter of the picture a side
+from ctxrep_edit.testing import fakes, tiny_pipeline, traces
+
+__all__ = ["LENGTH", "WORDS", "autoencoder", "run", "save", "traces", "transformer"]
+
+CHANNELS = fakes.CHANNELS
 SIDE = 32  # pixels
 GENERATED = (SIDE // 8) ** 2  # tokens of a square picture, and of its reference
-LENGTH = text.LENGTH  # text tokens
-WIDTH = 32  # of a token
+LENGTH = fakes.LENGTH  # text tokens
 STEPS = 4
-WORDS = "change the light"
+WORDS = fakes.INSTRUCTION
 TOKENS = 4  # of WORDS in the T5 tokenizer, its end among them
 
 
 def autoencoder(kind: str = "tiny") -> torch.nn.Module:
-    torch.manual_seed(1)
     if kind == "tiny":
-        made = AutoencoderTiny(
-            encoder_block_out_channels=(8, 8, 8),
-            decoder_block_out_channels=(8, 8, 8),
-            num_encoder_blocks=(1, 1, 1),
-            num_decoder_blocks=(1, 1, 1),
-            latent_channels=CHANNELS,
-        ).eval()
-        made.decoder.layers[-1].weight.data *= 20  # random weights paint almost nothing
-        return made
+        return tiny_pipeline().vae
+    torch.manual_seed(1)
     return AutoencoderKL(
         block_out_channels=(8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -51,40 +39,13 @@ def autoencoder(kind: str = "tiny") -> torch.nn.Module:
     ).eval()
 
 
-def transformer(guidance_embeds: bool = False) -> FluxTransformer2DModel:
-    torch.manual_seed(2)
-    made = FluxTransformer2DModel(
-        in_channels=4 * CHANNELS,
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=text.WIDTH,
-        pooled_projection_dim=text.WIDTH,
-        axes_dims_rope=(4, 6, 6),
-        guidance_embeds=guidance_embeds,
-    ).eval()
-    made.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
-    return made
-
-
-def pipeline(kind: str = "tiny", **options: Any) -> FluxKontextPipeline:
-    clip, t5 = text.clip_tokenizer(), text.t5_tokenizer()
-    torch.manual_seed(3)
-    return FluxKontextPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=autoencoder(kind),
-        text_encoder=text.clip_encoder(clip).eval(),
-        tokenizer=clip,
-        text_encoder_2=text.t5_encoder(t5).eval(),
-        tokenizer_2=t5,
-        transformer=transformer(**options),
-    )
+def transformer(guidance_embeds: bool = False) -> torch.nn.Module:
+    return tiny_pipeline(guidance_embeds=guidance_embeds).transformer
 
 
 def save(folder: Path) -> None:
     """The pipeline as a model folder, with the profile that keeps it small."""
-    pipeline().save_pretrained(folder)
+    tiny_pipeline().save_pretrained(folder)
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)
@@ -110,17 +71,3 @@ def run(pipe: Any, picture: Image.Image, n: int = 3, *, first: int = 0, **option
     }
     pipe.set_progress_bar_config(disable=True)
     return pipe(image=picture.resize((SIDE, SIDE)), max_area=SIDE**2, **(call | options)).images
-
-
-def traces(module: torch.nn.Module) -> list[tuple[Any, ...]]:
-    """What attaching could leave behind on any of the modules."""
-    return [
-        (
-            name,
-            sorted(part.__dict__),
-            part.__dict__.get("forward"),
-            len(part._forward_hooks),
-            len(part._forward_pre_hooks),
-        )
-        for name, part in module.named_modules()
-    ]
