@@ -33,9 +33,7 @@ class Makes(Strategy):
         return self.images
 
 
-def test_plain_pictures_are_counted(
-    pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_pictures_are_counted(pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "adapter_for", lambda pipeline: OnePicture())
     message = r"The call of the adapter flux-kontext made \(1, 3, 32, 48\), but must make \(3, 3, h, w\) in \[0, 1\]\."
     with pytest.raises(PluginError, match=f"^{message}$"):
@@ -65,3 +63,20 @@ def test_a_pipeline_that_returns_no_tensor(
     message = r"FluxKontextPipeline returned a list, but must return a tensor \(n, 3, h, w\) in \[0, 1\] where"
     with pytest.raises(PluginError, match=f"^{message}"):
         edit(picture, pipeline=pipeline)
+
+
+def test_what_a_pipeline_draws_from_torchs_own_generator_follows_from_the_seed(
+    pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = pipeline.encode_prompt
+
+    def noisy(**options: Any) -> Any:
+        words, *others = encode(**options)
+        return words + torch.randn_like(words), *others
+
+    monkeypatch.setattr(pipeline, "encode_prompt", noisy)
+    state = torch.random.get_rng_state()
+    one, two, other = (edit(picture, pipeline=pipeline, strength=0, seed=seed).images for seed in (0, 0, 5))
+    assert [image.tobytes() for image in one] == [image.tobytes() for image in two]
+    assert [image.tobytes() for image in one] != [image.tobytes() for image in other]
+    assert torch.equal(torch.random.get_rng_state(), state)

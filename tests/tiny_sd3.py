@@ -52,7 +52,7 @@ def transformer(pictures: int = 1, blocks: int = BLOCKS, dual: tuple[int, ...] =
         joint_attention_dim=text.WIDTH,
         caption_projection_dim=WIDTH,
         pooled_projection_dim=text.WIDTH,
-        pos_embed_max_size=32,
+        pos_embed_max_size=192,  # so that it also makes the size that the adapter asks for
         dual_attention_layers=dual,
         qk_norm="rms_norm" if dual else None,
     ).eval()

@@ -13,6 +13,7 @@ from ctxrep_edit.settings import Repulsion
 if TYPE_CHECKING:
     import torch
 
+ctxrep_api = "1.0"
 WORDS = frozenset({"instruction"})
 TEXT = frozenset({"instruction", "padding"})
 DEFAULT_LENGTH = 512  # of the pipeline's max_sequence_length

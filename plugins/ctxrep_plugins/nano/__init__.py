@@ -10,6 +10,7 @@ import click
 from ctxrep_edit.contracts import EmbeddedModel
 from ctxrep_edit.hookspecs import hookimpl
 
+ctxrep_api = "1.0"
 WEIGHTS = Path(__file__).with_name("weights")
 
 
