@@ -9,6 +9,7 @@ from .errors import (
     OutputError,
     PluginError,
     RepulsionError,
+    Unfaithful,
     UnknownPipeline,
     WeightsError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Run",
     "Scope",
     "Strategy",
+    "Unfaithful",
     "UnknownPipeline",
     "Verdict",
     "WeightsError",

@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ctxrep_edit import __version__, catalog, particles, plugins
 from ctxrep_edit.adapter import Adapter, Request
-from ctxrep_edit.contracts import Case, Check, Strategy
-from ctxrep_edit.editset import Edit, EditSet
+from ctxrep_edit.assembling import assemble, settle
+from ctxrep_edit.contracts import Case, Check, Run, Strategy
+from ctxrep_edit.editset import EditSet
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.imaging import ImageLike, read_image, read_mask, to_tensor
-from ctxrep_edit.judging import judge
 from ctxrep_edit.models import DEFAULT_MODEL, Profile, default_settings, load_pipeline, profile
+from ctxrep_edit.retrying import OnUnfaithful, first_round, retry
 from ctxrep_edit.sampling import OnStep, round_trip, sample
 from ctxrep_edit.settings import Repulsion
 
@@ -38,6 +38,9 @@ OURS = (
     "return_dict",
 )
 """Arguments of a pipeline that `diverse_edit` sets itself."""
+
+DEFAULT_CHECKS = ("preservation", "pixels", "colour", "alignment", "structure", "strays")
+"""What preserve="auto" asks."""
 
 
 class OutsideItsWorld(UserWarning):
@@ -59,6 +62,10 @@ def diverse_edit(
     steps: int | None = None,
     mask: ImageLike | None = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
+    realign: bool = False,
+    restore: bool = False,
+    on_unfaithful: OnUnfaithful = "flag",
+    retries: int = 2,
     device: str | None = None,
     dtype: Any = None,
     progress: bool = True,
@@ -79,19 +86,25 @@ def diverse_edit(
         same machine, and edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
         transparency, transparent), of the image's size; inpainting pipelines are given it too.
-    preserve: "auto" measures LPIPS where nothing should have changed; "off" needs no LPIPS weights; or the checks to
-        ask, by name or as objects of your own, all of which an edit must pass.
+    preserve: "auto" asks `DEFAULT_CHECKS` whether what should not change has; "off" needs no LPIPS weights; or the
+        checks to ask, by name or as objects of your own, all of which an edit must pass.
+    realign: move edits back that came back shifted or zoomed. restore: put the source's own pixels back outside the
+        edited region, feathered, at the source's size; it realigns too. An edit of the whole picture has no outside.
+    on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
+        again, at most `retries` times, each time half as strongly and from other noise, and then returns them with
+        their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     pipeline_kwargs: handed to the pipeline's call; `denoising_strength` is the `strength` of an inpainting pipeline.
 
-    Raises InputError, ModelError, UnknownPipeline, WeightsError, PluginError or RepulsionError, all of them
-    CtxrepError.
+    Raises InputError, ModelError, UnknownPipeline, WeightsError, PluginError, RepulsionError or Unfaithful, all of
+    them CtxrepError.
     """
     # 1. Everything that can be wrong is found before anything runs.
     source = read_image(image)
     _check(instruction, n, steps)
     mover, checks = catalog.STRATEGIES.get(strategy), _checks(preserve)
+    _check_policy(on_unfaithful, retries, checks, n, pipeline_kwargs)
     allowed = None if mask is None else Image.fromarray(read_mask(mask, source.size)).convert("L")
     for check in checks:
         check.prepare()
@@ -110,32 +123,37 @@ def diverse_edit(
     width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
     size = pipeline_kwargs.get("width") or width, pipeline_kwargs.get("height") or height
     request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
-    arguments = _arguments(pipe, adapter, stated, request, pipeline_kwargs)
+    _arguments(pipe, adapter, stated, request, pipeline_kwargs)
     particles.check_memory(pipe, n, size)
     recipe = _recipe(pipe, model, mover, settings, request, pipeline_kwargs)
-    # 4. The run.
+    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    # 4. The run, judged; what is unfaithful is made again where that is wanted.
     plugins.notify("ctxrep_edit_started", instruction=instruction, n=n, recipe=recipe)
-    began = time.perf_counter()
-    images, run = sample(pipe, adapter, mover, settings, arguments, numbers, progress=progress, on_step=on_step)
-    seconds = time.perf_counter() - began
-    # 5. Is the rest still there?
-    size = images.shape[3], images.shape[2]  # pipelines round
-    small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
-    where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5  # (h, w)
-    case = Case(small, images, where, instruction, 0 < run.still < n, lambda: round_trip(pipe, small))
-    verdicts = judge(case, checks)
-    # 6. The result, in the source's aspect.
-    shape = _aspect(size, source.size)
-    moved = settings.strength if settings.eta is None else None
-    edits = []
-    for i in range(n):
-        used = 0.0 if i < run.still else moved
-        edits.append(Edit(_picture(images[i], shape), run.seeds[i], i, verdicts[i], used))
-        plugins.notify("ctxrep_candidate_ready", edit=edits[i], n=n)
-    recipe["size"] = list(size)
-    found = EditSet(instruction, _picture(small[0], shape), tuple(edits), recipe, run.contextual_vendi, seconds)
-    plugins.notify("ctxrep_edit_finished", edits=found)
-    return found
+    seconds: list[float] = []
+
+    def make(numbers: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
+        those = replace(request, generators=particles.generators(list(numbers)))
+        given = _arguments(pipe, adapter, stated, those, pipeline_kwargs)
+        began = time.perf_counter()
+        made = sample(pipe, adapter, mover, settings, given, numbers, progress=progress, on_step=on_step)
+        seconds.append(time.perf_counter() - began)
+        return made
+
+    def case(images: Tensor, first_is_plain: bool) -> Case:
+        size = images.shape[3], images.shape[2]  # pipelines round
+        small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
+        where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5  # (h, w)
+        floor = lambda: round_trip(pipe, small)  # noqa: E731
+        return Case(small, images, where, instruction, first_is_plain, floor, realign, restore)
+
+    found = first_round(make, numbers, settings, case, checks)
+    if on_unfaithful == "retry":
+        found = retry(found, make, settings, case, checks, retries)
+    # 5. The result, in the source's aspect.
+    ready = lambda entry: plugins.notify("ctxrep_candidate_ready", edit=entry, n=n)  # noqa: E731
+    edits = settle(assemble(found, source, recipe, sum(seconds), ready), on_unfaithful)
+    plugins.notify("ctxrep_edit_finished", edits=edits)
+    return edits
 
 
 def _check(instruction: str, n: int, steps: int | None) -> None:
@@ -147,11 +165,23 @@ def _check(instruction: str, n: int, steps: int | None) -> None:
         raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
 
 
+def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, extra: Mapping[str, Any]) -> None:
+    if policy not in get_args(OnUnfaithful):
+        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
+    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 1:
+        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
+    if policy != "flag" and not checks:
+        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
+    rows = [name for name, value in extra.items() if isinstance(value, Tensor) and value.ndim and len(value) == n > 1]
+    if policy == "retry" and rows:
+        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
+
+
 def _checks(preserve: str | Sequence[str | Check]) -> list[Check]:
     if isinstance(preserve, str):
         if preserve not in ("auto", "off"):
             raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
-        preserve = ["preservation"] if preserve == "auto" else []
+        preserve = DEFAULT_CHECKS if preserve == "auto" else ()
     return [catalog.CHECKS.get(check) for check in preserve]
 
 
@@ -214,21 +244,6 @@ def _arguments(
             if name.endswith("_embeds") and isinstance(value, Tensor) and len(value) == 1:
                 arguments[name] = value.expand(n, *value.shape[1:])
     return {**arguments, "output_type": "pt"}
-
-
-def _aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:
-    """The size in the source's aspect with about the same area; `size` itself where they agree to the pixel."""
-    ratio = source[0] / source[1]
-    height = (size[0] * size[1] / ratio) ** 0.5
-    shape = (max(1, round(height * ratio)), max(1, round(height)))
-    return size if abs(shape[0] - size[0]) <= 1 and abs(shape[1] - size[1]) <= 1 else shape
-
-
-def _picture(image: Tensor, shape: tuple[int, int]) -> Image.Image:
-    """(3, h, w) in [0, 1] as an RGB picture of `shape`."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
-    picture = Image.fromarray(pixels)
-    return picture if picture.size == shape else picture.resize(shape, Image.Resampling.LANCZOS)
 
 
 def _recipe(

@@ -74,8 +74,15 @@ def cli() -> None:
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
-@click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: preservation]")
+@click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
 @click.option("--no-check", is_flag=True, help="Ask no check and measure nothing: needs no LPIPS weights.")
+@click.option("--realign", is_flag=True, help="Move edits back that came back shifted or zoomed.")
+@click.option("--restore", is_flag=True, help="Put the source's own pixels back outside the edit, at its size.")
+@click.option(
+    "--on-unfaithful", type=click.Choice(["flag", "drop", "raise", "retry"]), default="flag", show_default=True,
+    help="What becomes of edits that fail a check.",
+)  # fmt: skip
+@click.option("--retries", type=int, default=2, show_default=True, help="Rounds of --on-unfaithful retry.")
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ctxrep_edit.adapter import Adapter
     from ctxrep_edit.editset import EditSet
+    from ctxrep_edit.evidence import Evidence
     from ctxrep_edit.settings import Repulsion
 
 StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
@@ -103,7 +105,9 @@ class Case:
 
     source: (1, 3, h, w). edits: (n, 3, h, w). mask: bool (h, w), True where the caller allowed the edit; None: not
     said. instruction: in words. first_is_plain: whether the first edit is the one that the model gives unmoved.
-    round_trip: makes (1, 3, h, w), the source through the pipeline's autoencoder, which no edit can beat.
+    round_trip: makes (1, 3, h, w), the source through the pipeline's autoencoder, which no edit can beat. realign:
+    whether edits that came back shifted or zoomed are moved back before they are returned. restore: whether they get
+    the source's own pixels back outside their region; that moves them back too.
     """
 
     source: torch.Tensor
@@ -112,6 +116,15 @@ class Case:
     instruction: str
     first_is_plain: bool
     round_trip: Callable[[], torch.Tensor]
+    realign: bool = False
+    restore: bool = False
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The edits moved back onto the source, and where each was edited: found once, for all checks."""
+        from ctxrep_edit.evidence import gather
+
+        return gather(self.source, self.edits, self.round_trip, self.mask, restore=self.restore)
 
 
 class Check(ABC):
@@ -126,7 +139,7 @@ class Check(ABC):
 
     @abstractmethod
     def verdicts(self, case: Case) -> Sequence[Verdict]:
-        """One verdict per edit, in order. An edit's verdict may depend on the others only through the plain one."""
+        """One verdict per edit, in order. The others may matter: what most of them leave alone, one should too."""
 
 
 class Embedder(ABC):

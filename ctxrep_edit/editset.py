@@ -15,6 +15,7 @@ from typing import Any, overload
 from PIL import Image, PngImagePlugin
 
 from ctxrep_edit.contracts import Embedder, Exporter, Verdict
+from ctxrep_edit.errors import InputError
 from ctxrep_edit.sheet import Cell, Row, contact_sheet
 
 RECIPE = "ctxrep-edit"  # key of the PNG text chunk
@@ -28,6 +29,7 @@ class Edit:
     image: RGB, in the source's aspect. seed: of this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)`
     starts from it. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty
     where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given.
+    region: white where the edit was allowed or found, of the image's size; None where no check looked.
     """
 
     image: Image.Image = field(repr=False)
@@ -35,6 +37,12 @@ class Edit:
     index: int
     verdicts: Mapping[str, Verdict]
     strength: float | None
+    region: Image.Image | None = field(default=None, repr=False)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether no check objects."""
+        return all(verdict.kept for verdict in self.verdicts.values())
 
     @property
     def verdict(self) -> Verdict | None:
@@ -62,7 +70,7 @@ class EditSet(Sequence[Edit]):
 
     source: the picture as the model saw it, in the source's aspect. contextual_vendi: Vendi score (1 to n) of the
     contextual tokens before and after repulsion, averaged over blocks and steps; None without repulsion. seconds: of
-    sampling, without loading and checking.
+    sampling, without loading and checking. dropped: unfaithful edits that on_unfaithful="drop" left out.
     """
 
     instruction: str
@@ -71,6 +79,7 @@ class EditSet(Sequence[Edit]):
     recipe: Mapping[str, Any]
     contextual_vendi: tuple[float, float] | None
     seconds: float
+    dropped: tuple[Edit, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> Edit: ...
@@ -97,7 +106,7 @@ class EditSet(Sequence[Edit]):
     def vendi_in(self, embedder: str | Embedder) -> float:
         """Vendi score of the pictures, 1 (all alike) to n, over the features of an embedder, by name or as an object.
 
-        Raises InputError where there is none of that name.
+        Raises InputError where there is none of that name, and for a set of which every edit was dropped.
         """
         import torch
 
@@ -105,6 +114,8 @@ class EditSet(Sequence[Edit]):
         from ctxrep_edit.imaging import to_tensor
         from ctxrep_edit.repulsion import vendi_score
 
+        if not self.edits:
+            raise InputError("The set holds no edit to compare: all were dropped. Look at edits.dropped.")
         size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
         images = torch.cat([to_tensor(image.resize(size)) for image in self.images])  # (n, 3, h, w)
         return vendi_score(catalog.EMBEDDERS.get(embedder).embed(images))
@@ -129,6 +140,7 @@ class EditSet(Sequence[Edit]):
             "contextual_vendi": list(self.contextual_vendi) if self.contextual_vendi else None,
             "seconds": round(self.seconds, 3),
             "edits": [edit.to_dict() for edit in self.edits],
+            "dropped": [edit.to_dict() for edit in self.dropped],
         }
 
     def save(self, folder: str | os.PathLike[str], exporters: Sequence[str | Exporter] = FORMS) -> list[Path]:
@@ -146,8 +158,9 @@ class EditSet(Sequence[Edit]):
     def __repr__(self) -> str:
         checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
         kept = f", {sum(checked)} of {len(checked)} kept the rest" if checked else ""
-        seeds = f"seeds {self.edits[0].seed}-{self.edits[-1].seed}"
-        return f"<EditSet {self.instruction!r}: {len(self)} edits, {seeds}{kept}, {self.seconds:.1f} s>"
+        kept += f", {len(self.dropped)} dropped" if self.dropped else ""
+        seeds = f", seeds {self.edits[0].seed}-{self.edits[-1].seed}" if self.edits else ""
+        return f"<EditSet {self.instruction!r}: {len(self)} edits{seeds}{kept}, {self.seconds:.1f} s>"
 
     def _repr_png_(self) -> bytes:
         return png(self.sheet())

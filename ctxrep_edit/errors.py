@@ -6,11 +6,17 @@
     │   └── UnknownPipeline no adapter knows this pipeline class
     ├── RepulsionError      the hook could not do its work, or never ran
     ├── WeightsError        the LPIPS weights are missing and cannot be fetched
+    ├── Unfaithful          edits that did not keep what they should, where on_unfaithful="raise"
     ├── OutputError         a result cannot be written
     └── PluginError         a plugin contradicts another or the hook specification
 
 Each message names the thing, the cause and the mend.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxrep_edit.editset import EditSet
 
 __all__ = [
     "CtxrepError",
@@ -19,6 +25,7 @@ __all__ = [
     "OutputError",
     "PluginError",
     "RepulsionError",
+    "Unfaithful",
     "UnknownPipeline",
     "WeightsError",
 ]
@@ -46,6 +53,14 @@ class RepulsionError(CtxrepError):
 
 class WeightsError(CtxrepError):
     """The LPIPS weights are missing and cannot be fetched."""
+
+
+class Unfaithful(CtxrepError):
+    """Edits did not keep what they should, and on_unfaithful="raise". `edits` is the whole set, with its verdicts."""
+
+    def __init__(self, message: str, edits: "EditSet") -> None:
+        super().__init__(message)
+        self.edits = edits
 
 
 class OutputError(CtxrepError, OSError):

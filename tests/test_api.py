@@ -32,6 +32,7 @@ from ctxrep_edit import (
     lpips_weights,
     particles,
 )
+from ctxrep_edit.api import DEFAULT_CHECKS
 
 edit = functools.partial(diverse_edit, instruction=tiny.WORDS, n=3, seed=0, preserve="off", progress=False)
 
@@ -118,10 +119,11 @@ def test_the_check_comes_with_the_edits(pipeline: Any, picture: Image.Image) -> 
     mask.paste(255, (0, 0, 20, 30))
     for region, options in (("mask", {"mask": mask}), (None, {})):
         for entry in edit(picture, pipeline=pipeline, preserve="auto", n=2, **options):
-            assert entry.verdict is not None
-            assert entry.lpips == entry.verdict.value >= 0
-            assert entry.verdict.details["region"] == region or region is None
-            assert "LPIPS" in entry.verdict.reason
+            assert list(entry.verdicts) == list(DEFAULT_CHECKS)
+            verdict = entry.verdicts["preservation"]
+            assert entry.lpips == verdict.value >= 0
+            assert verdict.details["region"] == region or region is None
+            assert "LPIPS" in verdict.reason
     assert {entry.verdict for entry in edit(picture, pipeline=pipeline)} == {None}
 
 

@@ -42,7 +42,7 @@ def test_edit(photo: Path, folder: Path, tmp_path: Path) -> None:
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--seed", 5)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in out.iterdir()) == ["edit-1.png", "edit-2.png", "edits.json", "sheet.png"]
-    for word in ("change the light", "LPIPS", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
+    for word in ("change the light", "measured", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
         assert word in result.stdout
     stated = json.loads((out / "edits.json").read_text())
     assert [entry["seed"] for entry in stated["edits"]] == [5, 6]

@@ -1,4 +1,4 @@
-"""What comes with ctxrep-edit: the contextual strategy, the preservation check, and the usual files.
+"""What comes with ctxrep-edit: the contextual strategy, the default checks, and the usual files.
 
 These are small doors to the core; each takes the same way in as anybody's plugin.
 """
@@ -6,11 +6,13 @@ These are small doors to the core; each takes the same way in as anybody's plugi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxrep_edit.contracts import Case, Check, Embedder, Exporter, Run, Strategy, Verdict
+from ctxrep_plugins.faithful import CHECKS
+
+from ctxrep_edit.contracts import Check, Embedder, Exporter, Run, Strategy
 from ctxrep_edit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -38,23 +40,6 @@ class Contextual(Strategy):
         run.still = int(run.settings.anchor)
         run.contextual_vendi = attachment.mean_vendi
         return images
-
-
-class Preservation(Check):
-    """See `ctxrep_edit.preservation`."""
-
-    name = "preservation"
-    summary = "LPIPS outside the edited region, against the autoencoder's round trip and the plain edit"
-
-    def prepare(self) -> None:
-        from ctxrep_edit.lpips_weights import ensure_weights
-
-        ensure_weights()
-
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        from ctxrep_edit.preservation import assess
-
-        return assess(case.source, case.edits, case.round_trip(), case.mask, first_is_plain=case.first_is_plain)
 
 
 class AlexNet(Embedder):
@@ -106,7 +91,7 @@ def ctxrep_strategies() -> Iterable[Strategy]:
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    return [Preservation()]
+    return [check() for check in CHECKS]
 
 
 @hookimpl

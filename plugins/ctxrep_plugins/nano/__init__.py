@@ -37,6 +37,7 @@ def ctxrep_models() -> Iterable[EmbeddedModel]:
 
 @hookimpl
 def ctxrep_commands(bench: click.Group) -> None:
-    from ctxrep_plugins.nano.commands import spread
+    from ctxrep_plugins.nano.commands import faithful, spread
 
     bench.add_command(spread)
+    bench.add_command(faithful)

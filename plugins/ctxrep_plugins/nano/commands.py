@@ -1,8 +1,10 @@
-"""`ctxrep-edit bench spread`."""
+"""`ctxrep-edit bench spread` and `ctxrep-edit bench faithful`."""
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,3 +112,47 @@ def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> It
     for task, how in track(left, "measuring", console=console, disable=not console.is_terminal):
         if how.label not in found.failures:
             yield task, how
+
+
+@click.command()
+@click.option("--photos", type=click.IntRange(1), default=10, show_default=True, help="How many crops.")
+@click.option(
+    "--sampled", type=click.IntRange(0), default=2, show_default=True, help="Of them, edited by the model too."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of crops, answers, faults and noise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def faithful(photos: int, sampled: int, seed: int, as_json: bool) -> None:
+    """Measure the default checks where the truth is known: what they catch, and what they flag wrongly.
+
+    Right answers are rendered exactly and sent through the autoencoder, six to a set; faults are planted in the first.
+    The model's own edits are judged by the strict judge.
+    """
+    from ctxrep_plugins.nano.faithfulness import measure
+    from rich.console import Console
+    from rich.table import Table
+
+    from ctxrep_edit.models import load_pipeline
+
+    found = measure(load_pipeline("kontext-nano", progress=False), photos, sampled, seed)
+    regions = {name: [sum(iou) / len(iou), min(iou), len(iou)] for name, iou in found.iou.items() if iou}
+    apart = sum(found.told_apart) / len(found.told_apart)
+    if as_json:
+        flagged = [
+            {"edits": kind, "what": what, "region": mask, "flagged": sum(said) / len(said), "n": len(said),
+             "by": dict(Counter(found.by[kind, what, mask]))}
+            for (kind, what, mask), said in found.flagged.items()
+        ]  # fmt: skip
+        click.echo(json.dumps({"flagged": flagged, "iou": regions, "part_or_whole": apart}, indent=2))
+        return
+    table = Table("edits of", "what", "region", "flagged", "of", "by", title="Flagged", title_justify="left")
+    for (kind, what, mask), said in sorted(found.flagged.items()):
+        by = ", ".join(f"{name} {times}" for name, times in Counter(found.by[kind, what, mask]).most_common())
+        table.add_row(f"a {kind}", what, mask, f"{sum(said) / len(said):.3f}", str(len(said)), by)
+    Console().print(table)
+    table = Table(
+        "edit", "mean IoU", "worst", "of", title="Estimated region against the true one", title_justify="left"
+    )
+    for name, (mean, worst, count) in sorted(regions.items()):
+        table.add_row(name, f"{mean:.3f}", f"{worst:.3f}", str(count))
+    Console().print(table)
+    click.echo(f"Part or whole told right in {apart:.3f} of {len(found.told_apart)} sets.")
