@@ -1,5 +1,6 @@
 from .adapter import Adapter, Request, Scope
 from .api import OutsideItsWorld, diverse_edit
+from .assessing import assess
 from .contracts import Case, Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
 from .editset import Edit, EditSet
 from .errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "UnknownPipeline",
     "Verdict",
     "WeightsError",
+    "assess",
     "attach",
     "detach",
     "diverse_edit",

@@ -155,6 +155,14 @@ class EditSet(Sequence[Edit]):
 
         return export(self, Path(folder), exporters)
 
+    def report(self, file: str | os.PathLike[str]) -> Path:
+        """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after
+        slider, verdicts and recipe. Returns its path. Raises OutputError; WeightsError without the LPIPS weights.
+        """
+        from ctxrep_edit.exporting import export_file
+
+        return export_file(self, Path(file), "report", "report.html")
+
     def __repr__(self) -> str:
         checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
         kept = f", {sum(checked)} of {len(checked)} kept the rest" if checked else ""

@@ -71,6 +71,21 @@ def _ours(picture: Path) -> bool:
         return False
 
 
+def export_file(edits: EditSet, target: Path, exporter: str, made: str) -> Path:
+    """Writes `target` as what `exporter` calls `made`, in full or not at all. Raises OutputError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ctxrep-") as aside:
+            os.replace(_export(catalog.EXPORTERS.get(exporter), edits, Path(aside, "0"))[Path(made)], target)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{target} cannot be written: {error.strerror or error}. Name a file where you may write."
+        ) from error
+    return target
+
+
 def _export(exporter: Exporter, edits: EditSet, folder: Path) -> dict[Path, Path]:
     """The files that an exporter makes, by their path within the target."""
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The commands that show what is there: models, plugins, weights, doctor."""
+"""The commands that edit nothing: assess, models, plugins, weights, doctor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,41 @@ from ctxrep_edit import catalog
 from ctxrep_edit import plugins as installed
 from ctxrep_edit.errors import CtxrepError
 from ctxrep_edit.hookspecs import API_VERSION
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("edits", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--mask", type=click.Path(path_type=Path), help="Where edits were allowed: white, or transparent.")
+@click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the scores to this file.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with LPIPS maps and regions.")
+def assess(
+    source: Path, edits: tuple[Path, ...], mask: Path | None, checks: tuple[str, ...], file: Path | None,
+    page: Path | None,
+) -> None:  # fmt: skip
+    """Score EDITS of SOURCE, whoever made them: what changed, where, by how much, and how they spread.
+
+    Pictures of other sizes are brought to the source's, and all to at most 768 pixels.
+    """
+    from rich.console import Console
+
+    from ctxrep_edit.assessing import assess as score
+    from ctxrep_edit.errors import OutputError
+    from ctxrep_edit.tables import edits_table
+
+    found = score(source, edits, mask, checks=checks or None)
+    if file is not None:
+        stated = {**found.to_dict(), "vendi": round(found.vendi, 4), "files": [str(edit) for edit in edits]}
+        try:
+            file.write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise OutputError(f"{file} cannot be written: {error.strerror}. Name another file.") from error
+    if page is not None:
+        found.report(page)
+    Console().print(edits_table({"assessed": found}))
+    width, height = found.recipe["size"]
+    click.echo(f"Measured at {width} x {height} pixels. Vendi score {found.vendi:.2f} of {len(found)}.")
 
 
 @click.command()

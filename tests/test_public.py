@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = """
     API_VERSION Adapter BrokenPlugin Case Check CtxrepError Edit EditSet EmbeddedModel Embedder Exporter InputError
     ModelError OutputError OutsideItsWorld PluginError Repulsion RepulsionError Request Run Scope Strategy
-    Unfaithful UnknownPipeline Verdict WeightsError attach detach diverse_edit hookimpl load_pipeline lpips_distance
-    lpips_map register repelled unregister
+    Unfaithful UnknownPipeline Verdict WeightsError assess attach detach diverse_edit hookimpl load_pipeline
+    lpips_distance lpips_map register repelled unregister
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance classes transformer scope timestep guided text_length "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxrep_plugins.faithful import CHECKS
+from ctxrep_plugins.report import Report
 
 from ctxrep_edit.contracts import Check, Embedder, Exporter, Run, Strategy
 from ctxrep_edit.hookspecs import hookimpl
@@ -101,4 +102,4 @@ def ctxrep_embedders() -> Iterable[Embedder]:
 
 @hookimpl
 def ctxrep_exporters() -> Iterable[Exporter]:
-    return [Pictures(), Sheet(), Sidecar()]
+    return [Pictures(), Sheet(), Sidecar(), Report()]

@@ -1,0 +1,155 @@
+"""Scoring of any pictures, and the page that shows a set."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from click.testing import CliRunner
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from ctxrep_edit import EditSet, InputError, OutputError, assess, cli
+from ctxrep_edit.api import DEFAULT_CHECKS
+from ctxrep_edit.assessing import LONGEST, SHORTEST
+
+PHOTO = Image.fromarray(skimage.data.astronaut()).resize((128, 128))
+BOX = (8, 8, 48, 56)
+
+
+def with_box(colour: str = "red") -> Image.Image:
+    edit = PHOTO.copy()
+    ImageDraw.Draw(edit).rectangle((*BOX[:2], BOX[2] - 1, BOX[3] - 1), fill=colour)
+    return edit
+
+
+@pytest.fixture(scope="module")
+def edits() -> EditSet:
+    cast = Image.fromarray(np.asarray(with_box(), int).__add__((28, 0, -28)).clip(0, 255).astype(np.uint8))
+    return assess(PHOTO, [with_box(), cast, with_box("blue").resize((256, 256))], instruction="<b>a box</b>")
+
+
+def test_it_scores_pictures_of_anybody(edits: EditSet) -> None:
+    assert [entry.faithful for entry in edits] == [True, False, True]
+    assert list(edits[0].verdicts) == list(DEFAULT_CHECKS)
+    assert not edits[1].verdicts["colour"].kept
+    assert edits.recipe["size"] == [128, 128]
+    assert 1 < edits.vendi < 3
+    truth = Image.new("L", PHOTO.size, 0)
+    truth.paste(255, BOX)
+    for entry in edits:
+        assert entry.region is not None
+        assert entry.image.size == entry.region.size == PHOTO.size
+        found, true = np.asarray(entry.region) > 0, np.asarray(truth) > 0
+        assert (found & true).sum() / (found | true).sum() > 0.7
+
+
+def test_a_mask_in_either_convention() -> None:
+    white = Image.new("L", PHOTO.size, 0)
+    white.paste(255, (64, 0, 128, 128))
+    clear = Image.merge("RGBA", [*PHOTO.split(), white.point(lambda value: 255 - value)])
+    for mask in (white, clear, np.asarray(white) > 0):
+        (entry,) = assess(PHOTO, [with_box()], mask)
+        assert not entry.verdicts["preservation"].kept
+        assert entry.verdicts["preservation"].details["region"] == "mask"
+
+
+@pytest.mark.parametrize(
+    ("source", "others", "message"),
+    [
+        (PHOTO, [], "There is no edit to assess: give at least one picture beside the source."),
+        (PHOTO, [PHOTO.crop((0, 0, 128, 100))], "edit 1 is 128 x 100 pixels and its source 128 x 128: their aspects"),
+        (PHOTO, [PHOTO, Image.new("RGB", (1, 1))], "edit 2 is 1 x 1 pixels, too small"),
+        (Image.new("RGB", (2000, 20)), [PHOTO], "source is 2000 x 20 pixels, too long and narrow to measure"),
+    ],
+)
+def test_what_cannot_be_assessed(source: Image.Image, others: list[Image.Image], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        assess(source, others)
+
+
+def test_the_page_needs_nothing_else(edits: EditSet, tmp_path: Path) -> None:
+    page = edits.report(tmp_path / "deep" / "page.html")
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+    text = page.read_text("utf-8")
+    assert "&lt;b&gt;a box&lt;/b&gt;" in text
+    assert "<b>" not in text
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert text.count('class="outline"') == text.count('class="heat"') == text.count('type="range"') == 3
+    assert text.count("<tr>") == 1 + 3 * len(DEFAULT_CHECKS)
+    assert edits[1].verdicts["colour"].reason in text
+    with pytest.raises(OutputError, match=r"cannot be written: .*Name a file where you may write"):
+        edits.report(page / "below.html")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on this machine")
+def test_a_browser_shows_the_page(edits: EditSet, tmp_path: Path) -> None:
+    page, shot = edits.report(tmp_path / "page.html"), tmp_path / "shot.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,900"]
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(shot) as picture:
+        counted = {colour: count for count, colour in picture.convert("RGB").getcolors(2**24) or []}
+    assert counted.get((255, 0, 0), 0) > 1000  # the red boxes
+    assert counted.get((255, 45, 149), 0) > 100  # the outlines
+
+
+def test_the_command(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    with_box().save(tmp_path / "b.png")
+    files = [str(tmp_path / name) for name in ("a.png", "b.png", "x.json", "x.html")]
+    result = CliRunner().invoke(cli.cli, ["assess", *files[:2], "--json", files[2], "--html", files[3]])
+    assert result.exit_code == 0, result.output
+    assert "Measured at 128 x 128 pixels. Vendi score 1.00 of 1." in result.stdout
+    stated = json.loads(Path(files[2]).read_text())
+    assert stated["files"] == [files[1]]
+    assert stated["edits"][0]["verdicts"]["preservation"]["kept"] is True
+    assert Path(files[3]).read_text().startswith("<!DOCTYPE html>")
+    result = CliRunner().invoke(cli.cli, ["assess", files[0], files[1], "--json", str(tmp_path / "no" / "x")])
+    assert result.exit_code == 1
+    assert "cannot be written: No such file or directory. Name another file." in result.stderr
+
+
+pictures = st.builds(
+    lambda mode, w, h, seed: Image.effect_noise((w, h), 40 + seed).convert("RGB").convert(mode),
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F"]),
+    st.sampled_from([1, 7, 8, 31, 64, 100, 900]),
+    st.sampled_from([1, 7, 8, 31, 64, 100, 900]),
+    st.integers(0, 40),
+)
+masks = st.none() | st.builds(
+    lambda w, h, value: Image.new("L", (w, h), value),
+    st.sampled_from([8, 64, 100, 900]),
+    st.sampled_from([8, 64, 100, 900]),
+    st.sampled_from([0, 255]),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(source=pictures, edit=pictures | st.none(), mask=masks)
+def test_any_picture_is_scored_or_refused_in_words(
+    source: Image.Image, edit: Image.Image | None, mask: Image.Image | None
+) -> None:
+    """With no edit of its own, the source is its own edit: nothing may be found wrong with it."""
+    try:
+        found = assess(source, [source if edit is None else edit], mask)
+    except InputError as error:
+        refused = str(error)
+        event("refused")
+    else:
+        refused = ""
+    if refused:
+        assert re.search(r"too small to edit|differ by more|too long and narrow|Resize the mask|marks nothing", refused)
+        return
+    width, height = found.recipe["size"]
+    assert min(width, height) >= SHORTEST - 1
+    assert max(width, height) <= LONGEST + 1
+    json.dumps(found.to_dict(), allow_nan=False)
+    if edit is None:
+        assert found[0].faithful
+        assert found[0].lpips == pytest.approx(0, abs=1e-5)
