@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxrep_plugins.faithful import CHECKS
+from ctxrep_plugins.following import Following
 from ctxrep_plugins.report import Report
 
 from ctxrep_edit.contracts import Check, Embedder, Exporter, Run, Strategy
@@ -92,7 +93,7 @@ def ctxrep_strategies() -> Iterable[Strategy]:
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    return [check() for check in CHECKS]
+    return [*(check() for check in CHECKS), Following()]
 
 
 @hookimpl
