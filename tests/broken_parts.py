@@ -143,12 +143,6 @@ class Sorted(_Check):
         return sorted(super().verdicts(case), key=lambda said: said.value)
 
 
-class Relative(_Check):
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        mean = float(case.edits.mean())
-        return [verdict(float(edit.mean()) - mean) for edit in case.edits]
-
-
 class Clamping(_Check):
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         case.edits.clamp_(0.2, 0.8)

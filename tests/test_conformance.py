@@ -12,6 +12,7 @@ from ctxrep_plugins.peers.group import GroupInference
 from ctxrep_plugins.peers.latents import ParticleGuidance, Sparke
 from diffusers import FluxKontextInpaintPipeline
 
+from ctxrep_edit.catalog import CHECKS
 from ctxrep_edit.testing import (
     AdapterConformance,
     CheckConformance,
@@ -74,10 +75,12 @@ class TestStrategies(StrategyConformance):
         return request.param
 
 
-class TestPreservation(CheckConformance):
-    @pytest.fixture
-    def check(self) -> Any:
-        return standard.Preservation()
+class TestChecks(CheckConformance):
+    @pytest.fixture(
+        params=[check for check in CHECKS.all().values() if check.name != "following"], ids=lambda c: c.name
+    )
+    def check(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
 
 
 class TestAlexNet(EmbedderConformance):

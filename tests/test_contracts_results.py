@@ -99,7 +99,7 @@ def test_ctxrep_checks_say_what_is_missing_before_the_run(picture: Image.Image, 
     with pytest.raises(InputError, match=r"^There is no judge: fetch one\.$"):
         edit(picture, pipeline=pipeline, preserve=[Unready()], on_step=lambda step, of: steps.append(step))
     assert steps == []
-    with pytest.raises(InputError, match=r"^There is no check 'evn': choose one of preservation, or give one of your"):
+    with pytest.raises(InputError, match=r"^There is no check 'evn': choose one of alignment, .*, or give one of your"):
         edit(picture, pipeline=pipeline, preserve=["evn"])
 
 
@@ -190,5 +190,5 @@ def test_ctxrep_exporters_that_go_wrong(picture: Image.Image, pipeline: Any, tmp
     with pytest.raises(InputError) as unknown:
         edits.save(tmp_path, ["pngs"])
     assert str(unknown.value) == (
-        "There is no exporter 'pngs': choose one of json, png, sheet, or give one of your own."
+        "There is no exporter 'pngs': choose one of json, png, report, sheet, or give one of your own."
     )

@@ -26,14 +26,15 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi n",
     "Check": "name summary prepare verdicts",
-    "Case": "source edits mask instruction first_is_plain round_trip",
+    "Case": "source edits mask instruction first_is_plain round_trip realign restore evidence",
     "Verdict": "kept measure value bound reason details to_dict",
     "Embedder": "name summary embed",
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice",
     "Repulsion": "scope strength eta steps iterations objective keep_norm guidance anchor active",
-    "Edit": "image seed index verdicts strength verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds images vendi vendi_in row sheet to_dict save "
+    "Edit": "image seed index verdicts strength region faithful verdict lpips to_dict",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped images vendi vendi_in row sheet to_dict save "
+    "report "
     "index count",
 }
 
