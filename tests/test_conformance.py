@@ -12,6 +12,7 @@ from ctxrep_plugins.peers.group import GroupInference
 from ctxrep_plugins.peers.latents import ParticleGuidance, Sparke
 from diffusers import FluxKontextInpaintPipeline
 
+from ctxrep_edit.api import DEFAULT_CHECKS
 from ctxrep_edit.catalog import CHECKS
 from ctxrep_edit.testing import (
     AdapterConformance,

@@ -33,9 +33,8 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "EmbeddedModel": "name folder summary knows advice",
     "Repulsion": "scope strength eta steps iterations objective keep_norm guidance anchor active",
     "Edit": "image seed index verdicts strength region faithful verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped images vendi vendi_in row sheet to_dict save "
-    "report "
-    "index count",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped images vendi vendi_in row sheet "
+    "to_dict save report index count",
 }
 
 
