@@ -77,11 +77,9 @@ class TestStrategies(StrategyConformance):
 
 
 class TestChecks(CheckConformance):
-    @pytest.fixture(
-        params=[check for check in CHECKS.all().values() if check.name != "following"], ids=lambda c: c.name
-    )
+    @pytest.fixture(params=DEFAULT_CHECKS)
     def check(self, request: pytest.FixtureRequest) -> Any:
-        return request.param
+        return CHECKS.get(request.param)
 
 
 class TestAlexNet(EmbedderConformance):
