@@ -177,7 +177,7 @@ def _print(sets: dict[str, EditSet], no_check: bool) -> None:
         console.print(sets_table(sets))
 
 
-for tool in (tools.assess, tools.models, tools.plugins, tools.weights, tools.doctor):
+for tool in (tools.assess, tools.models, tools.plugins, tools.new_plugin, tools.weights, tools.doctor):
     cli.add_command(tool)
 
 

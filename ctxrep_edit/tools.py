@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ctxrep_edit import catalog
+from ctxrep_edit import catalog, scaffold
 from ctxrep_edit import plugins as installed
 from ctxrep_edit.errors import CtxrepError
 from ctxrep_edit.hookspecs import API_VERSION
@@ -124,6 +124,31 @@ def plugins(as_json: bool) -> None:
         status = f"[{colour}]{row['status']}[/]"
         table.add_row(row["name"], row["version"], row["distribution"], hooks, status, escape(what))
     Console().print(table)
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(list(scaffold.KINDS)),
+    multiple=True,
+    default=scaffold.USUAL,
+    show_default=True,
+    help="What it brings; may be repeated.",
+)
+def new_plugin(name: str, kinds: tuple[str, ...]) -> None:
+    """Write the skeleton of a plugin into a new folder NAME: a distribution of its own, whose tests pass.
+
+    NAME is the distribution's, as in pip install NAME; ctxrep-edit-SOMETHING is usual.
+
+    \b
+    ctxrep-edit new-plugin ctxrep-edit-hello                   an adapter, a strategy and a check
+    ctxrep-edit new-plugin ctxrep-edit-gif --kind exporter     an exporter alone
+    """
+    for file in scaffold.write(name, kinds, Path.cwd()):
+        click.echo(file.relative_to(Path.cwd()))
+    click.echo(f"Next: cd {name}; python -m pytest; pip install -e .; ctxrep-edit plugins")
 
 
 def _provided() -> dict[str, list[str]]:
