@@ -83,6 +83,12 @@ def test_it_is_listed(installed: Path) -> None:
     }  # fmt: skip
 
 
+def test_our_wheel_brings_the_skeleton(installed: Path) -> None:
+    folder = installed.parents[2]
+    run(installed.with_name("ctxrep-edit"), "new-plugin", "ctxrep-edit-mine", cwd=folder)
+    assert (folder / "ctxrep-edit-mine" / "ctxrep_edit_mine" / "adapter.py").is_file()
+
+
 def test_diverse_edit_uses_it(installed: Path) -> None:
     done = run(installed, "-c", EDITS, cwd=installed.parents[2] / "tests")
     seen = json.loads(done.stdout.splitlines()[-1])

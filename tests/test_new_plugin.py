@@ -84,8 +84,8 @@ def test_the_help_helps(call) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my plugin", "'my plugin' is no name for a distribution: use letters and digits of ASCII and, between them, -, "
-         "_ and ., such as ctxrep-edit-hello."),
+        ("my plugin", "'my plugin' is no name for a distribution: use letters and digits of ASCII and, between them, "
+         "-, _ and ., such as ctxrep-edit-hello."),
         ("../hello", "'../hello' is no name for a distribution"),
         ("hello-", "'hello-' is no name for a distribution"),
         ("", "'' is no name for a distribution"),
@@ -94,7 +94,7 @@ def test_the_help_helps(call) -> None:
         ("class", "'class' would be imported as class, which Python cannot: try ctxrep-edit-class."),
         ("torch", "'torch' would be imported as torch, and there is a module of that name already."),
         ("CtxRep-Edit", "'CtxRep-Edit' would be imported as ctxrep_edit, and there is a module of that name already."),
-        ("ctxrep-edit-nano", "'ctxrep-edit-nano' would be the plugin nano, and there is one already, nano (ctxrep-"),
+        ("ctxrep-edit-nano", "'ctxrep-edit-nano' would be the plugin nano, and there is one already, nano (ctx"),
     ],
 )  # fmt: skip
 def test_names_that_cannot_be_used(call, tmp_path: Path, name: str, message: str) -> None:
