@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ print(" ".join(name for name in {heavy!r} if name in sys.modules))
 """
 
 
+@functools.cache  # several adapters may share a module
 def imports_no_torch(module: str, hooks: tuple[str, ...] = ()) -> None:
     """Fails where importing `module`, or then calling its registering `hooks`, imports torch. In a process of its own.
 
