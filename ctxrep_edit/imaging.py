@@ -7,6 +7,7 @@ types, bit depths, alpha or value ranges. Whatever cannot be used is an `InputEr
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -135,16 +136,18 @@ def _load(source: Image.Image | Path | io.BytesIO, name: str) -> Image.Image:
     """Decode fully and turn upright, with every way in which that fails put into words."""
     origin = f"{name} ({source})" if isinstance(source, Path) else name
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below it is an error
+            picture = source if isinstance(source, Image.Image) else Image.open(source)
         limit, pixels = Image.MAX_IMAGE_PIXELS, picture.width * picture.height
         if limit is not None and pixels > limit and not isinstance(source, Image.Image):
             raise Image.DecompressionBombError(f"it has {pixels} pixels, the limit is {limit}")
         picture.load()
         return ImageOps.exif_transpose(picture)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(
-            f"{origin} is too large to open safely: {error}. If you trust the file, raise the limit first: "
-            f"PIL.Image.MAX_IMAGE_PIXELS = <pixels>."
+            f"{origin} is too large to open safely: {str(error).rstrip('.')}. If you trust the file, "
+            f"raise the limit first: PIL.Image.MAX_IMAGE_PIXELS = <pixels>."
         ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"{origin} is not an image in a format that Pillow reads. Save it as PNG or JPEG.") from error
