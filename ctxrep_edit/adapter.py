@@ -83,7 +83,7 @@ class Adapter(ABC):
     def scope(self, name: str | None) -> Scope:
         """The scope called `name` (None: the default). Raises InputError with the names that exist."""
         chosen = name or self.default.scope or ""
-        if chosen not in self.scopes:
+        if not isinstance(chosen, str) or chosen not in self.scopes:
             known = ", ".join(self.scopes)
             raise InputError(f"Adapter {self.name} has no scope {chosen!r}: choose one of {known}.")
         return self.scopes[chosen]

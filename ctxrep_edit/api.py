@@ -114,18 +114,18 @@ def diverse_edit(
         raise InputError(
             "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
         )
-    warn_outside(instruction, model if pipeline is None else None, pipeline)
     pipe = load_pipeline(model, device=device, dtype=dtype, progress=progress) if pipeline is None else pipeline
     adapter, stated = catalog.adapter_for(pipe), profile(pipe)
+    warn_outside(instruction, model if pipeline is None else None, pipeline)
     settings = _settings(pipe, adapter, mover, repulsion, strength, scope)
     # 3. The particles and the call that makes them.
-    numbers = particles.seeds(seed, n)
     width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
-    size = pipeline_kwargs.get("width") or width, pipeline_kwargs.get("height") or height
+    size = _pixels("width", pipeline_kwargs, width), _pixels("height", pipeline_kwargs, height)
+    particles.check_memory(pipe, n, size)
+    numbers = particles.seeds(seed, n)
     request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
     _arguments(pipe, adapter, stated, request, pipeline_kwargs)
-    particles.check_memory(pipe, n, size)
-    recipe = _recipe(pipe, model, mover, settings, request, pipeline_kwargs)
+    recipe = _recipe(pipe, model if pipeline else model or DEFAULT_MODEL, mover, settings, request, pipeline_kwargs)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
     # 4. The run, judged; what is unfaithful is made again where that is wanted.
     plugins.notify("ctxrep_edit_started", instruction=instruction, n=n, recipe=recipe)
@@ -159,6 +159,8 @@ def diverse_edit(
 def _check(instruction: str, n: int, steps: int | None) -> None:
     if not isinstance(instruction, str) or not instruction.strip():
         raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
+    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
+        raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
     if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
     if steps is not None and (not isinstance(steps, Integral) or steps < 1):
@@ -178,9 +180,9 @@ def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, ex
 
 
 def _checks(preserve: str | Sequence[str | Check]) -> list[Check]:
+    if preserve not in ("auto", "off") and (isinstance(preserve, str) or not isinstance(preserve, Sequence)):
+        raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
     if isinstance(preserve, str):
-        if preserve not in ("auto", "off"):
-            raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
         preserve = DEFAULT_CHECKS if preserve == "auto" else ()
     return [catalog.CHECKS.get(check) for check in preserve]
 
@@ -209,6 +211,8 @@ def _settings(
 ) -> Repulsion:
     if not strategy.repels and (settings, scope) != (None, None):
         raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
+    if not isinstance(settings, Repulsion | None):
+        raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
     if settings is None:
         settings = default_settings(pipeline) if strategy.repels else Repulsion(strength=strategy.strength)
     if scope is not None:
@@ -219,6 +223,13 @@ def _settings(
         raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
     adapter.scope(settings.scope)
     return settings
+
+
+def _pixels(side: str, extra: Mapping[str, Any], default: int) -> int:
+    value = extra.get(side)
+    if value is not None and (not isinstance(value, Integral) or value < 1):
+        raise InputError(f"{side} is {value!r}, but must be a whole number of pixels, at least 1.")
+    return default if value is None else int(value)
 
 
 def _arguments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def edit(
         raise InputError("--check and --no-check contradict each other: give one of them.")
     options["preserve"] = "off" if no_check else checks or "auto"
     forms = [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
-    first = seeds(seed, options["n"] if options["n"] > 0 else 1)[0]
+    first = seeds(seed, 1)[0]
     sets: dict[str, EditSet] = {}
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
     for name, value in wanted.items():
@@ -158,7 +159,13 @@ def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter]) -> Pa
 
     for name, edits in sets.items():
         edits.save(out / name, forms)
-    contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()]).save(out / "sheet.png")
+    sheet = contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()])
+    try:
+        sheet.save(out / "sheet.png")
+    except OSError as error:
+        raise OutputError(
+            f"The sheet {out / 'sheet.png'} cannot be written: {error.strerror}. Name another folder with -o."
+        ) from error
     return out / "sheet.png"
 
 
@@ -212,6 +219,7 @@ def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: lets plugins add their commands, then runs with `arguments` (None: the process's)."""
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"  # without the line of code that gave it
     try:
         for group in (cli, bench):
             group.commands = _Claimed(group.commands)

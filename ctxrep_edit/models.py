@@ -112,13 +112,25 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
         )
     try:
         with nullcontext() if progress else _quiet():
-            return _class(name).from_pretrained(name, dtype=dtype).to(device)
+            loaded = _class(name).from_pretrained(name, dtype=dtype)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"The model {name!r} cannot be loaded: {first} Check the name, the network and your access to the hub"
-            f"{f', or use {embedded}' if known else ''}."
+            f"The model {name!r} cannot be loaded: {_line(error)} Check the name, the network and your access to "
+            f"the hub{f', or use {embedded}' if known else ''}."
         ) from error
+    try:
+        return loaded.to(device)
+    except Exception as error:  # no such device, or no room on it
+        raise ModelError(
+            f"The model {name!r} cannot be put on the device {device!r}: {_line(error)} Name another device, "
+            "such as cpu, or load the pipeline yourself with offloading and give it as pipeline."
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of what it says, as a sentence."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if line.endswith((".", "!", "?")) else f"{line}."
 
 
 def _class(name: str) -> Any:

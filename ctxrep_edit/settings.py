@@ -38,7 +38,9 @@ class Repulsion:
     def __post_init__(self) -> None:
         for name in ("strength", "eta"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            if name == "eta" and value is None:
+                continue
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InputError(f"{name} is {value!r}, but must be a finite number >= 0; 0 switches repulsion off.")
         for name in ("steps", "iterations"):
             value = getattr(self, name)

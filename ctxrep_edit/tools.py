@@ -56,7 +56,7 @@ def models() -> None:
     click.echo("Embedded models:")
     for model in catalog.MODELS.all().values():
         click.echo(f"  {model.name}: {model.summary}")
-    click.echo("Pipelines of diffusers that can be driven, from a local folder or a hub:")
+    click.echo("Pipelines that can be driven, from a local folder or a hub:")
     for pipeline, adapter in sorted(catalog.pipelines().items()):
         click.echo(f"  {pipeline} (adapter {adapter.name})")
     for adapter in {id(a): a for a in catalog.pipelines().values()}.values():

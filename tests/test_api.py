@@ -26,10 +26,12 @@ from ctxrep_edit import (
     Repulsion,
     UnknownPipeline,
     WeightsError,
+    api,
     catalog,
     diverse_edit,
     load_pipeline,
     lpips_weights,
+    models,
     particles,
 )
 from ctxrep_edit.api import DEFAULT_CHECKS
@@ -127,12 +129,19 @@ def test_the_check_comes_with_the_edits(pipeline: Any, picture: Image.Image) -> 
     assert {entry.verdict for entry in edit(picture, pipeline=pipeline)} == {None}
 
 
-def test_a_model_by_name_and_by_folder(folder: Path, pipeline: Any, picture: Image.Image, registered: Any) -> None:
+def test_a_model_by_name_and_by_folder(
+    folder: Path, pipeline: Any, picture: Image.Image, registered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = EmbeddedModel("small", folder, "", lambda words: "light" in words, "It knows light.")
     registered(ctxrep_models=lambda: [small])
     wanted = pixels(edit(picture, pipeline=pipeline))
     assert np.array_equal(pixels(edit(picture, model=folder)), wanted)
-    assert np.array_equal(pixels(edit(picture, model="small", device="cpu", dtype="float32")), wanted)
+    named = edit(picture, model="small", device="cpu", dtype="float32")
+    assert np.array_equal(pixels(named), wanted)
+    assert named.recipe["model"] == "small"
+    monkeypatch.setattr(api, "DEFAULT_MODEL", "small")
+    monkeypatch.setattr(models, "DEFAULT_MODEL", "small")
+    assert edit(picture).recipe["model"] == "small"  # the name, which means something on other machines too
     assert load_pipeline("small", device="cpu") is load_pipeline("small", device="cpu")
     for options in ({"model": "small"}, {"pipeline": pipeline}):
         with pytest.warns(OutsideItsWorld, match="small was not taught 'add a moon'.* It knows light") as caught:
@@ -253,10 +262,17 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"n": True}, "n is True"),
         ({"steps": 0}, "steps is 0, but must be a whole number of sampling steps, at least 1"),
         ({"steps": "many"}, "steps is 'many'"),
+        ({"preserve": None}, "preserve is None, but must be 'auto', 'off' or a list of checks"),
         ({"preserve": "maybe"}, "preserve is 'maybe', but must be 'auto', 'off' or a list of checks"),
         ({"strength": -1}, "strength is -1, but must be a finite number >= 0; 0 switches repulsion off"),
         ({"strength": "high"}, "strength is 'high', but must be a number >= 0 or 'auto'"),
         ({"scope": "all"}, r"no scope 'all': choose one of context, context\+single, double, middle, generated, paper"),
+        ({"strength": None}, "strength is None, but must be a finite number >= 0"),
+        ({"scope": ["context"]}, r"no scope \['context'\]: choose one of"),
+        ({"repulsion": {"steps": 2}}, r"repulsion is {'steps': 2}, but must be a Repulsion: Repulsion\(scope="),
+        ({"width": 0}, "width is 0, but must be a whole number of pixels, at least 1"),
+        ({"height": "64"}, "height is '64', but must be a whole number of pixels, at least 1"),
+        ({"instruction": "\ud800"}, r"The instruction '\\ud800' is not valid Unicode"),
         ({"seed": -1}, "seed is -1, but must be a whole number from 0"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
@@ -291,6 +307,10 @@ def test_more_than_fits_is_said_before_the_run(
         memory = type("Memory", (), {"available": int(gibibytes * 2**30)})
         monkeypatch.setattr(particles.psutil, "virtual_memory", lambda: memory)
 
+    monkeypatch.setattr(particles, "seeds", lambda *_: pytest.fail("as many numbers as were asked for were made"))
+    with pytest.raises(InputError, match=r"n is 10000000000, but about (\d+) "):
+        edit(picture, pipeline=pipeline, n=10**10)
+    monkeypatch.undo()
     available(0.02)
     with pytest.raises(
         InputError, match=r"n is 600, but about (\d+) .* 48 x 32 .* on cpu: ask for at most \1, or call"
@@ -328,6 +348,8 @@ def test_a_pipeline_that_no_adapter_knows(pipeline: Any, picture: Image.Image) -
         UnknownPipeline, match=r"No adapter drives FluxPipeline\. Known .*FluxKontextPipeline.* subclass"
     ):
         edit(picture, pipeline=other)
+    with pytest.raises(UnknownPipeline, match=r"No adapter drives type\."):
+        edit(picture, pipeline=FluxPipeline)  # the class
 
     class Mine(type(pipeline)):  # type: ignore[misc]
         pass
@@ -392,7 +414,9 @@ def test_dtypes_that_no_model_runs_in(picture: Image.Image, folder: Path, dtype:
 
 
 def test_a_device_that_is_none(picture: Image.Image, folder: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(
+        ModelError, match=r"cannot be put on the device 'warp': Expected .*\. Name another device, such"
+    ):
         edit(picture, model=folder, device="warp")
 
 

@@ -93,6 +93,14 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
     assert "2 of 2 edits did not keep what they should" in refused(call(*call_it, "--on-unfaithful", "raise"))
 
 
+def test_a_sheet_that_cannot_be_written(photo: Path, folder: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "out" / "sheet.png"
+    taken.mkdir(parents=True)
+    options = ["-n", 1, "--model", folder, "--compare", "--no-check", "--no-progress", "-o", tmp_path / "out"]
+    line = refused(call(photo, "change the light", *options))
+    assert line == f"Error: The sheet {taken} cannot be written: Is a directory. Name another folder with -o."
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +110,9 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
         (["PHOTO", "x", "--strength", "much"], "Error: --strength is 'much', but must be a number >= 0, or auto."),
         (["PHOTO", "x", "--strength", "nan"], "Error: strength is nan, but must be a finite number >= 0"),
         (["PHOTO", "x", "--scope", "all"], "Error: Adapter flux-kontext has no scope 'all': choose one of context"),
+        (["PHOTO", "x", "-n", 10**10], "Error: n is 10000000000, but about "),
+        (["PHOTO", "caf\udce9"], r"Error: The instruction 'caf\udce9' is not valid Unicode: type it anew"),
+        (["PHOTO", "x", "--device", "warp"], "cannot be put on the device 'warp': Expected one of cpu, cuda"),
         (["PHOTO", "x", "--seed", -4], "Error: seed is -4, but must be a whole number from 0"),
         (["PHOTO", "x", "--dtype", "int8"], "Error: dtype 'int8' is not one a model can run in"),
         (["PHOTO", "x", "--mask", "no/mask.png"], "Error: mask does not exist"),
@@ -199,6 +210,16 @@ def test_the_installed_command() -> None:
     assert result.returncode == 0, result.stderr
     for word in ("spread", "cost"):  # one of them is a plugin's
         assert word in result.stdout
+
+
+def test_a_warning_in_a_process_of_its_own() -> None:
+    plugin = "import types, ctxrep_edit as c; c.register(types.SimpleNamespace("
+    plugin += "ctxrep_models=c.hookimpl(lambda: [None])), 'theirs'); from ctxrep_edit.cli import main; main(['models'])"
+    done = subprocess.run([sys.executable, "-c", plugin], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Warning: ")
+    assert "gives None" in line
 
 
 def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
