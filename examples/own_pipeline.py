@@ -40,7 +40,7 @@ def main(photo: str, instruction: str, model: str | None = None) -> None:
     }
     # 3. Inside `repelled` the N pictures push one another apart; outside it the pipeline is as it was.
     words = adapter_for(pipe).instruction(pipe, call)  # bool (tokens,): which text tokens carry the instruction
-    settings = Repulsion(scope="middle", strength=1.0, steps=2, anchor=True)
+    settings = Repulsion(scope="middle", strength=0.7, steps=2, anchor=True)
     with repelled(pipe, settings, particles=N, instruction=words) as run:
         images = pipe(**call).images
     # 4. What it did: Vendi score of the contextual tokens around each block.

@@ -89,4 +89,5 @@ def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)
+    entries.pop("_name_or_path", None)
     config.write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
