@@ -214,7 +214,7 @@ class Picky(Check):
 
 
 def test_the_unfaithful_are_made_again_weaker_from_other_noise(pipeline: Any, picture: Image.Image) -> None:
-    plain = edit(picture, pipeline=pipeline, preserve="off")
+    first = edit(picture, pipeline=pipeline, preserve="off", strength=1.0)
     check = Picky(2)
     edits = edit(picture, pipeline=pipeline, preserve=[check], on_unfaithful="retry", retries=3, strength=1.0)
     assert edits.recipe["rounds"] == 2
@@ -222,8 +222,8 @@ def test_the_unfaithful_are_made_again_weaker_from_other_noise(pipeline: Any, pi
     assert [entry.seed for entry in edits] == [5, 5 + 3 * 2 + 1, 7]
     assert [entry.strength for entry in edits] == [0.0, 0.25, 1.0]
     assert [entry.faithful for entry in edits] == [True] * 3
-    assert edits.images[0] == plain.images[0]
-    assert edits.images[2] == plain.images[2]
+    assert edits.images[0] == first.images[0]
+    assert edits.images[2] == first.images[2]
     assert len({images[1].numpy().tobytes() for images in check.seen}) == 3
 
 

@@ -202,7 +202,7 @@ def test_an_adapter_whose_classes_cannot_be_imported(install: Install, folder: P
     (tmp_path / "model_index.json").write_text('{"_class_name": "WholePipeline"}')
     with pytest.raises(ModelError) as failed:
         load_pipeline(tmp_path, device="cpu", progress=False)
-    assert str(failed.value).startswith(f"The model '{tmp_path}' cannot be loaded: No module named 'heavy' Check the")
+    assert str(failed.value).startswith(f"The model '{tmp_path}' cannot be loaded: No module named 'heavy'. Check the")
 
 
 def test_ctrl_c_in_a_plugin_is_not_swallowed(install: Install) -> None:
