@@ -46,11 +46,18 @@ class Model(nn.Module):
         vae: AutoencoderTiny = trained.vae
         return vae
 
+    def blocks(self) -> Iterator[nn.Module]:
+        """The transformer's blocks."""
+        for name, blocks in self.transformer.named_children():
+            if name.endswith("transformer_blocks"):
+                yield from blocks.children()
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """The weights of attention and feed-forward layers inside the blocks."""
-        for name, parameter in self.transformer.named_parameters():
-            if parameter.ndim == 2 and "transformer_blocks" in name and ".norm" not in name:
-                yield parameter
+        for block in self.blocks():
+            for name, parameter in block.named_parameters():
+                if parameter.ndim == 2 and not name.startswith("norm"):
+                    yield parameter
 
 
 def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:

@@ -36,7 +36,7 @@ class Sd3(Model):
             sample_size=16,
             in_channels=2 * CHANNELS,
             out_channels=CHANNELS,
-            num_layers=7,
+            num_layers=6,
             attention_head_dim=32,
             num_attention_heads=6,
             joint_attention_dim=text.WIDTH,

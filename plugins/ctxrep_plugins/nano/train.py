@@ -16,6 +16,7 @@ import torch
 from ctxrep_plugins.nano import autoencoder, photos
 from ctxrep_plugins.nano.model import Model, loss, save
 from ctxrep_plugins.nano.pairs import Pairs
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 BATCH = 40
@@ -45,8 +46,11 @@ def optimisers(model: Model) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -> None:
-    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it."""
+def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True) -> None:
+    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
+
+    mixed: under autocast to bfloat16.
+    """
     everything = optimisers(model)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     start = 0
@@ -58,14 +62,15 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -
         for optimiser, saved in zip(everything, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     _exact_attention()
-    model.transformer.compile_repeated_blocks(dynamic=False)
+    for block in model.blocks():
+        block.compile(dynamic=False)
     smooth, began = None, time.monotonic()
     for step in range(start, steps):
         scale = autoencoder.rate(step, steps)
         for peak, optimiser in zip((MATRIX_RATE, PEAK_RATE), everything, strict=True):
             optimiser.param_groups[0]["lr"] = peak * scale
         batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -94,27 +99,34 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int) -
 @click.option(
     "--start", type=click.Path(exists=True, path_type=Path), help="Pipeline folder of the same NAME to train on from."
 )
+@click.option(
+    "--autoencoder", "taken", type=click.Path(exists=True, path_type=Path),
+    help="Pipeline folder whose autoencoder is taken over instead of training one.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The pipeline goes into a folder in here.")
 @click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
 @click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
+@click.option("--float32", is_flag=True, help="No bfloat16: faster on a CPU whose matrix units do not know it.")
 def main(
-    name: str, folder: Path, work: Path, start: Path | None, out: Path, decoder_steps: int, steps: int, pairs: int,
-    seed: int,
+    name: str, folder: Path, work: Path, start: Path | None, taken: Path | None, out: Path, decoder_steps: int,
+    steps: int, pairs: int, seed: int, float32: bool,
 ) -> None:  # fmt: skip
     """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
     model = _untrained(name)
-    if start is None:
+    if start is not None:
+        vae = model.load(start)
+    elif taken is not None:
+        vae = AutoencoderTiny.from_pretrained(taken, subfolder="vae")
+    else:
         vae = autoencoder.build()
         autoencoder.fit_encoder(vae, pictures, seed)
         autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
-    else:
-        vae = model.load(start)
-    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed)
+    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed, not float32)
     save(model, vae, out / name)
     print(f"The pipeline is in {out / name}")
 
