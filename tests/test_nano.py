@@ -124,14 +124,15 @@ def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
 
 def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
     work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
-    plain, ours = (
-        spread.summary([spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work])
+    trials = [
+        [spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work]
         for name in ("plain", "contextual")
-    )
+    ]
+    plain, ours = (spread.summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
     assert plain["right"][0] >= 0.9
     assert ours["right"][0] >= 0.9 * plain["right"][0]
     assert ours["distinct"][0] > plain["distinct"][0]
-    assert plain["evaluations"] == ours["evaluations"] == (72, 72, 72)
+    assert ours["evaluations"] == (1, 1, 1)
 
 
 def test_an_instruction_outside_the_world_is_warned_of(crop):

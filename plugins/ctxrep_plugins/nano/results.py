@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from ctxrep_plugins.nano.spread import Method, Task, Trial, summary
+from ctxrep_plugins.nano.spread import PLAIN, Method, Task, Trial, summary
 
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 
@@ -24,9 +24,10 @@ COLUMNS = {
     "psnr_outside": "PSNR outside",
     "vendi": "Vendi (AlexNet)",
     "seconds": "seconds",
-    "evaluations": "evaluations",
+    "time": "time / plain",
+    "evaluations": "evaluations / plain",
 }
-SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "seconds")  # in a terminal
+SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "time")  # in a terminal
 Row = dict[str, Any]
 
 
@@ -71,7 +72,7 @@ class Results:
                 )
             for entry in rest:
                 trial = Trial(**{k: math.nan if v is None else v for k, v in entry.items()})
-                self.trials.setdefault(trial.method, {})[trial.photo, trial.edit, trial.pinned] = trial
+                self.trials.setdefault(trial.method, {})[trial.key] = trial
         except (ValueError, TypeError) as error:
             if isinstance(error, CtxrepError):
                 raise
@@ -87,7 +88,7 @@ class Results:
         return task.key in self.trials.get(how.label, {})
 
     def add(self, how: Method, trial: Trial) -> None:
-        self.trials.setdefault(how.label, {})[trial.photo, trial.edit, trial.pinned] = trial
+        self.trials.setdefault(how.label, {})[trial.key] = trial
         self._write(asdict(trial))
 
     def fail(self, how: Method, cause: str) -> None:
@@ -104,7 +105,8 @@ class Results:
             return {**row, "error": self.failures[how.label]}
         mine = [trial for trial in self.trials.get(how.label, {}).values() if trial.photo < photos]
         for kind in ("open", "pinned"):
-            figures = summary([t for t in mine if t.pinned == (kind == "pinned")], self.settings["seed"])
+            those = [trial for trial in mine if trial.pinned == (kind == "pinned")]
+            figures = summary(those, self.trials.get(PLAIN.label, {}), self.settings["seed"])
             row[kind] = {k: [round(x, 5) if math.isfinite(x) else None for x in v] for k, v in figures.items()}
         return {**row, **{k: row["open"][k][0] for k in COLUMNS}}
 

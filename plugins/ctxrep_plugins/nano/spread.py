@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,6 +97,10 @@ class Trial:
     vendi: float  # over AlexNet features
     seconds: float
     evaluations: float  # rows that the transformer was given
+
+    @property
+    def key(self) -> tuple[int, str, bool]:
+        return self.photo, self.edit, self.pinned
 
 
 @dataclass(frozen=True)
@@ -194,24 +198,34 @@ def _psnr(error: float) -> float:
     return -10 * math.log10(max(error, 1e-10))
 
 
-FIGURES = (
-    "distinct", "entropy", "right", "held", "typical", "lpips_outside", "psnr_outside", "vendi", "seconds",
-    "evaluations",
-)  # fmt: skip
+FIGURES = ("distinct", "entropy", "right", "held", "typical", "lpips_outside", "psnr_outside", "vendi", "seconds")
+COSTS = {"time": "seconds", "evaluations": "evaluations"}  # relative to plain sampling of the same task
 
 
-def summary(trials: Sequence[Trial], seed: int = 0) -> dict[str, tuple[float, float, float]]:
-    """Mean and 95 % interval of each figure, by bootstrap over photographs."""
+def summary(
+    trials: Sequence[Trial], plain: Mapping[tuple[int, str, bool], Trial], seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Mean and 95 % interval of each figure, by bootstrap over photographs.
+
+    Costs are the sum over a photograph divided by that of its plain trials; nan where those were not made.
+    """
     rng = np.random.default_rng(seed)
     by_photo = [[t for t in trials if t.photo == p] for p in sorted({t.photo for t in trials})]
     draws = rng.integers(len(by_photo), size=(1000, len(by_photo)))
+    columns = {name: [_mean([getattr(t, name) for t in group]) for group in by_photo] for name in FIGURES}
+    columns |= {name: [_cost(group, plain, of) for group in by_photo] for name, of in COSTS.items()}
     out = {}
-    for name in FIGURES:
-        values = np.array([_mean([getattr(t, name) for t in group]) for group in by_photo])
+    for name, column in columns.items():
+        values = np.array(column)
         means = np.array([_mean(values[draw]) for draw in draws])
         low, high = np.nanpercentile(means, [2.5, 97.5]) if np.isfinite(means).any() else (np.nan, np.nan)
         out[name] = (_mean(values), float(low), float(high))
     return out
+
+
+def _cost(trials: Sequence[Trial], plain: Mapping[tuple[int, str, bool], Trial], of: str) -> float:
+    pairs = [(getattr(t, of), getattr(plain[t.key], of)) for t in trials if t.key in plain]
+    return sum(a for a, _ in pairs) / sum(b for _, b in pairs) if pairs else float("nan")
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
