@@ -49,7 +49,7 @@ class FluxKontext(Adapter):
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
         ),
     }
-    default = Repulsion(scope="middle", strength=0.7, steps=2, anchor=True)
+    default = Repulsion(scope="middle", strength=0.7, steps=3, schedule="linear", anchor=True)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:
