@@ -24,14 +24,14 @@ from ctxrep_edit.models import default_settings
 from ctxrep_edit.perceptual import distances
 from ctxrep_edit.settings import Repulsion
 
-SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from hardly any effect to too much
-    "contextual": (0.1, 0.3, 1.0, 3.0),
-    "prompt-noise": (1.0, 3.0, 10.0, 30.0),
-    "cads": (0.1, 0.25, 0.5, 1.0),
-    "particle-guidance": (0.3, 1.0, 3.0, 10.0),
-    "sparke": (0.01, 0.03, 0.1, 0.3),
-    "dave": (0.2, 0.5, 0.8, 1.0),
-    "group-inference": (0.3, 1.0, 3.0, 10.0),
+SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from little effect to too much
+    "contextual": (0.3, 1.0, 3.0),
+    "prompt-noise": (3.0, 10.0, 30.0),
+    "cads": (0.1, 0.3, 1.0),
+    "particle-guidance": (1.0, 3.0, 10.0),
+    "sparke": (0.03, 0.1, 0.3),
+    "dave": (0.3, 0.6, 1.0),
+    "group-inference": (1.0, 10.0),
 }
 
 
