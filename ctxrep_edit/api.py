@@ -18,10 +18,11 @@ from torch import Tensor
 from ctxrep_edit import __version__, catalog, particles, plugins
 from ctxrep_edit.adapter import Adapter, Request
 from ctxrep_edit.assembling import assemble, settle
+from ctxrep_edit.bank import Bank
 from ctxrep_edit.contracts import Case, Check, Run, Strategy
 from ctxrep_edit.editset import EditSet
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import ImageLike, read_image, read_mask, to_tensor
+from ctxrep_edit.imaging import ImageLike, check_aspect, read_image, read_mask, shrink_mask, to_tensor
 from ctxrep_edit.models import DEFAULT_MODEL, Profile, default_settings, load_pipeline, profile
 from ctxrep_edit.retrying import OnUnfaithful, first_round, retry
 from ctxrep_edit.sampling import OnStep, round_trip, sample
@@ -39,7 +40,9 @@ OURS = (
 )
 """Arguments of a pipeline that `diverse_edit` sets itself."""
 
-DEFAULT_CHECKS = ("preservation", "pixels", "colour", "alignment", "structure", "strays")
+DEFAULT_CHECKS = (
+    "preservation", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity", "grain",
+)  # fmt: skip
 """What preserve="auto" asks."""
 
 
@@ -74,7 +77,8 @@ def diverse_edit(
 ) -> EditSet:
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 
-    image: PIL image, path, bytes, numpy array or tensor; see `imaging.read_image` for shapes and value ranges.
+    image: PIL image, path, bytes, numpy array or tensor, at most twelve times as long as wide; see
+        `imaging.read_image` for shapes and value ranges.
     instruction: what to change, in words. n: how many edits, >= 1.
     model: an embedded model's name (None: "kontext-nano"), a local pipeline folder, or a hub id. pipeline: your own
         loaded pipeline instead; it is left as it was found, also after an exception or Ctrl-C.
@@ -89,10 +93,11 @@ def diverse_edit(
     preserve: "auto" asks `DEFAULT_CHECKS` whether what should not change has; "off" needs no LPIPS weights; or the
         checks to ask, by name or as objects of your own, all of which an edit must pass.
     realign: move edits back that came back shifted or zoomed. restore: put the source's own pixels back outside the
-        edited region, feathered, at the source's size; it realigns too. An edit of the whole picture has no outside.
+        edited region, feathered, at the source's size, which takes 5 bytes of memory per pixel and edit (6 edits of
+        100 megapixels: 3 GB); it realigns too. An edit of the whole picture has no outside.
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
-        again, at most `retries` times, each time half as strongly and from other noise, and then returns them with
-        their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
+        again, at most `retries` times, each time half as strongly, from other noise and repelled from the kept ones,
+        and then returns them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     pipeline_kwargs: handed to the pipeline's call; `denoising_strength` is the `strength` of an inpainting pipeline.
@@ -102,6 +107,7 @@ def diverse_edit(
     """
     # 1. Everything that can be wrong is found before anything runs.
     source = read_image(image)
+    check_aspect(source, "image")
     _check(instruction, n, steps)
     mover, checks = catalog.STRATEGIES.get(strategy), _checks(preserve)
     _check_policy(on_unfaithful, retries, checks, n, pipeline_kwargs)
@@ -122,6 +128,10 @@ def diverse_edit(
     width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
     size = _pixels("width", pipeline_kwargs, width), _pixels("height", pipeline_kwargs, height)
     particles.check_memory(pipe, n, size)
+    if restore:
+        particles.check_restored(n, source.size)
+    if allowed is not None:
+        shrink_mask(allowed, size)
     numbers = particles.seeds(seed, n)
     request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
     _arguments(pipe, adapter, stated, request, pipeline_kwargs)
@@ -130,28 +140,29 @@ def diverse_edit(
     # 4. The run, judged; what is unfaithful is made again where that is wanted.
     plugins.notify("ctxrep_edit_started", instruction=instruction, n=n, recipe=recipe)
     seconds: list[float] = []
+    bank = Bank(noting=n > 1) if on_unfaithful == "retry" else None
 
     def make(numbers: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
         those = replace(request, generators=particles.generators(list(numbers)))
         given = _arguments(pipe, adapter, stated, those, pipeline_kwargs)
         began = time.perf_counter()
-        made = sample(pipe, adapter, mover, settings, given, numbers, progress=progress, on_step=on_step)
+        made = sample(pipe, adapter, mover, settings, given, numbers, progress=progress, on_step=on_step, bank=bank)
         seconds.append(time.perf_counter() - began)
         return made
 
     def case(images: Tensor, first_is_plain: bool) -> Case:
         size = images.shape[3], images.shape[2]  # pipelines round
         small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
-        where = None if allowed is None else to_tensor(allowed.resize(size).convert("RGB"))[0, 0] >= 0.5  # (h, w)
+        where = None if allowed is None else shrink_mask(allowed, size)  # (h, w)
         floor = lambda: round_trip(pipe, small)  # noqa: E731
         return Case(small, images, where, instruction, first_is_plain, floor, realign, restore)
 
     found = first_round(make, numbers, settings, case, checks)
-    if on_unfaithful == "retry":
-        found = retry(found, make, settings, case, checks, retries)
+    if bank is not None:
+        found = retry(found, make, bank, settings, case, checks, retries)
     # 5. The result, in the source's aspect.
     ready = lambda entry: plugins.notify("ctxrep_candidate_ready", edit=entry, n=n)  # noqa: E731
-    edits = settle(assemble(found, source, recipe, sum(seconds), ready), on_unfaithful)
+    edits = settle(assemble(found, source, recipe, sum(seconds), ready, allowed), on_unfaithful)
     plugins.notify("ctxrep_edit_finished", edits=edits)
     return edits
 

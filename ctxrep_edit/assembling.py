@@ -6,25 +6,32 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from ctxrep_edit.editset import Edit, EditSet
 from ctxrep_edit.errors import Unfaithful
-from ctxrep_edit.restoring import opacity, restore
+from ctxrep_edit.restoring import restore
 from ctxrep_edit.retrying import Candidates, OnUnfaithful
 
 
 def assemble(
-    found: Candidates, source: Image.Image, recipe: dict[str, Any], seconds: float, ready: Callable[[Edit], None]
+    found: Candidates,
+    source: Image.Image,
+    recipe: dict[str, Any],
+    seconds: float,
+    ready: Callable[[Edit], None],
+    allowed: Image.Image | None = None,
 ) -> EditSet:
     """The candidates as edits; each is handed to `ready`.
 
-    Edits have the model's resolution in the aspect of `source`; restored ones have the size of `source`.
+    Edits have the model's resolution in the aspect of `source`; restored ones have the size of `source`. allowed: the
+    caller's mask at that size, of mode L, to whose very border edits are restored.
     """
     case = found.case
     size = found.images.shape[3], found.images.shape[2]
     shape = aspect(size, source.size)
+    part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
     looked = "evidence" in vars(case) or case.realign or case.restore
     images = case.evidence.edits if case.realign or case.restore else found.images
     edits = []
@@ -32,11 +39,13 @@ def assemble(
         region = None
         picture = to_picture(image, shape)
         if looked:
-            region = Image.fromarray(case.evidence.regions[i].numpy()).convert("L")
-            if case.restore and case.evidence.where != "whole":
-                shown = opacity(case.evidence.regions[i] & case.evidence.seen[i])
-                picture = restore(source, picture, shown)
-            region = region.resize(picture.size, Image.Resampling.NEAREST)
+            region = _enlarged(case.evidence.regions[i], shape)
+            if case.restore and (part or case.evidence.where != "whole"):
+                region = _enlarged(case.evidence.regions[i], source.size) if allowed is None else allowed
+                where, seen = region, case.evidence.seen[i]
+                if not seen.all():
+                    where = ImageChops.darker(region, _enlarged(seen, source.size))
+                picture = restore(source, picture, where)
         edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
         ready(edits[i])
     recipe["size"], recipe["rounds"] = list(size), found.rounds
@@ -60,6 +69,11 @@ def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
     return EditSet(
         edits.instruction, edits.source, left, edits.recipe, edits.contextual_vendi, edits.seconds, tuple(bad)
     )
+
+
+def _enlarged(where: Tensor, size: tuple[int, int]) -> Image.Image:
+    """bool (h, w) as a picture of mode L and of (width, height) pixels."""
+    return Image.fromarray(where.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)
 
 
 def aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ctxrep_edit.adapter import Adapter
+    from ctxrep_edit.bank import Bank
     from ctxrep_edit.editset import EditSet
     from ctxrep_edit.evidence import Evidence
     from ctxrep_edit.settings import Repulsion
@@ -38,6 +39,8 @@ class Run:
     the pipeline; the user's progress bar and callbacks are part of it. arguments: what `call` hands to the pipeline,
     one generator per candidate among them. seeds: of the candidates' noise. settings: `settings.strength` is > 0.
     instruction: bool (tokens,), the text tokens that carry the instruction, or None where that is not known.
+    bank: where candidates may be made again, those that are kept, to repel the new ones from, and a place to note the
+    new ones for the next time; None elsewhere. A strategy may ignore it.
 
     A strategy may set still: how many of the first candidates are the plain ones, unmoved; contextual_vendi: Vendi
     score of the contextual tokens before and after, each 1 to n; and seeds, if it chose others.
@@ -52,6 +55,7 @@ class Run:
     instruction: torch.Tensor | None
     still: int = 0
     contextual_vendi: tuple[float, float] | None = None
+    bank: Bank | None = None
 
     @property
     def n(self) -> int:

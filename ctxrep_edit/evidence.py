@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctxrep_edit.alignment import Motion, find_motion, move, move_back
+from ctxrep_edit.explaining import unexplained
 from ctxrep_edit.restoring import opacity
 
 CHANGE = 0.05  # mean absolute difference of the channels, in [0, 1], from which a pixel counts as edited
@@ -42,6 +44,11 @@ class Evidence:
     where: Where
     regions: Tensor
     seen: Tensor
+
+    @cached_property
+    def unexplained(self) -> Tensor:
+        """What of each edit is not one local operation on its source: (n, h, w), see `explaining.unexplained`."""
+        return torch.stack([unexplained(*pair) for pair in zip(self.untouched, self.edits, strict=True)])
 
     @property
     def outside(self) -> Tensor:

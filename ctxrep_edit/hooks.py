@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ctxrep_edit import catalog
 from ctxrep_edit.adapter import Adapter, Order, Part
+from ctxrep_edit.bank import Bank
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.models import default_settings
 from ctxrep_edit.repulsion import repel
@@ -55,7 +56,8 @@ class _Hooked:
 class Attachment:
     """A repulsion at work on a pipeline. `vendi` holds (before, after) of each block in which particles repelled.
 
-    before and after are the Vendi scores of the contextual tokens, 1 to n, averaged over groups.
+    before and after are the Vendi scores of the contextual tokens, averaged over groups: 1 to n, or to k + n where the
+    `bank` has k candidates from which the n particles are repelled too.
     """
 
     adapter: Adapter
@@ -63,6 +65,7 @@ class Attachment:
     particles: int
     instruction: Tensor | None
     clock: Clock
+    bank: Bank | None = None
     vendi: list[tuple[float, float]] = field(default_factory=list)
     repelling: bool = False
     _handle: RemovableHandle | None = None
@@ -89,24 +92,29 @@ class Attachment:
         if self.repelling and "joint" in self.adapter.streams.values():
             self._text = self.adapter.text_length(call)
 
-    def move(self, text: Tensor, image: Tensor, parts: frozenset[Part]) -> tuple[Tensor, Tensor]:
-        """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim)."""
+    def move(self, text: Tensor, image: Tensor, parts: frozenset[Part], block: int) -> tuple[Tensor, Tensor]:
+        """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim).
+
+        block: its number among the hooked ones.
+        """
         end, selected = self._selected(text, image, parts)
         whole = text if end <= text.shape[1] else torch.cat([text, image[:, : end - text.shape[1]]], 1)
+        settings, share = self.settings, self.settings.share(self.clock.step)
         pieces, scores = [], []
-        for rows, moves in self._groups(len(whole)):
+        for group, (rows, moves) in enumerate(self._groups(len(whole))):
             if not moves:
                 pieces.append(whole[rows])
                 continue
-            step = repel(
+            place = (self.clock.step, self.clock.calls, block, group)
+            step = (repel if self.bank is None else functools.partial(self.bank.repel, place))(
                 whole[rows],
-                strength=self.settings.strength if self.settings.eta is None else None,
-                eta=self.settings.eta,
-                iterations=self.settings.iterations,
-                objective=self.settings.objective,
+                strength=settings.strength * share if settings.eta is None else None,
+                eta=None if settings.eta is None else settings.eta * share,
+                iterations=settings.iterations,
+                objective=settings.objective,
                 mask=selected,
-                keep_norm=self.settings.keep_norm,
-                fixed=int(self.settings.anchor),
+                keep_norm=settings.keep_norm,
+                fixed=int(settings.anchor),
             )
             pieces.append(step.tokens)
             scores.append((step.vendi_before, step.vendi_after))
@@ -168,9 +176,9 @@ class Attachment:
 class _Repel(ModelHook):  # type: ignore[misc]
     """On a block: moves the contextual tokens that it returns."""
 
-    def __init__(self, run: Attachment, order: Order, parts: frozenset[Part]) -> None:
+    def __init__(self, run: Attachment, order: Order, parts: frozenset[Part], number: int) -> None:
         super().__init__()
-        self.run, self.order, self.parts = run, order, parts
+        self.run, self.order, self.parts, self.number = run, order, parts, number
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def post_forward(self, module: nn.Module, output: Any) -> Any:
@@ -178,11 +186,12 @@ class _Repel(ModelHook):  # type: ignore[misc]
             return output
         if self.order == "joint":
             length = self.run._text
-            return torch.cat(self.run.move(output[:, :length], output[:, length:], self.parts), 1)
+            return torch.cat(self.run.move(output[:, :length], output[:, length:], self.parts, self.number), 1)
         streams = dict(zip(self.order, output, strict=True))
         if streams["text"] is None:
             return output
-        streams["text"], streams["image"] = self.run.move(streams["text"], streams["image"], self.parts)
+        moved = self.run.move(streams["text"], streams["image"], self.parts, self.number)
+        streams["text"], streams["image"] = moved
         return tuple(streams[name] for name in self.order)
 
 
@@ -193,12 +202,14 @@ def attach(
     particles: int,
     instruction: Tensor | None = None,
     adapter: Adapter | None = None,
+    bank: Bank | None = None,
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
     settings: None takes the defaults of the model or its family. particles: images that repel one another, >= 1; a
         batch is split into groups of that size, in order. instruction: bool (tokens,), the text tokens that carry the
-        instruction; None: all.
+        instruction; None: all. bank: finished candidates from which the particles of each group are repelled too, and
+        which notes the tokens of these; see `ctxrep_edit.bank.Bank`.
     Raises UnknownPipeline, InputError for an unknown scope, RepulsionError where one is attached already.
     """
     adapter = adapter or catalog.adapter_for(pipeline)
@@ -206,7 +217,7 @@ def attach(
     if particles < 1:
         raise InputError(f"particles is {particles}, but at least 1 is needed.")
     clock = Clock(adapter, functools.partial(adapter.guided, pipeline))
-    run = Attachment(adapter, settings, particles, instruction, clock)
+    run = Attachment(adapter, settings, particles, instruction, clock, bank)
     scope = adapter.scope(settings.scope)
     transformer = adapter.transformer(pipeline)
     registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in transformer.modules()]
@@ -220,7 +231,8 @@ def attach(
         for attribute, parts in scope.blocks.items():
             blocks = getattr(transformer, attribute)
             for block in (blocks[i] for i in scope.chosen(attribute, len(blocks))):
-                run._blocks.append(_Hooked(block, _Repel(run, adapter.streams[attribute], parts)))
+                hook = _Repel(run, adapter.streams[attribute], parts, len(run._blocks))
+                run._blocks.append(_Hooked(block, hook))
     except BaseException:
         detach(run)
         raise

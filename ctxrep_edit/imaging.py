@@ -8,24 +8,40 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ctxrep_edit.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MIN_SIDE", "ImageLike", "read_image", "read_mask", "to_tensor"]
+__all__ = [
+    "LONGEST_ASPECT",
+    "MIN_SIDE",
+    "ImageLike",
+    "check_aspect",
+    "read_image",
+    "read_mask",
+    "shrink_mask",
+    "to_tensor",
+]
 
 ImageLike: TypeAlias = "Image.Image | str | os.PathLike[str] | bytes | npt.NDArray[Any] | torch.Tensor"
 
 MIN_SIDE = 8
 """Pixels: the shortest side of a picture that can be edited."""
+
+LONGEST_ASPECT = 12
+"""How many times as long as wide a picture may be that is edited or assessed."""
+
+_STRIP = 2**22  # values that are converted at once, so that a big array has no second copy in floats
+_BY_WAY_OF = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that Pillow converts to that one only
 
 _KINDS = "a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor"
 
@@ -38,8 +54,11 @@ def read_image(image: ImageLike, *, name: str = "image") -> Image.Image:
     or 4. Values: uint8 0 to 255, uint16 0 to 65535, float 0 to 1, or bool; an integer picture of PIL mode "I" counts
     as 16-bit and one of mode "F" as float 0 to 1. `name` is what error messages call the picture.
 
-    Raises `InputError` for anything else, for files that are missing, broken or above Pillow's pixel limit, and for
-    sides shorter than `MIN_SIDE`.
+    A file may have as many pixels as Pillow opens at all, twice `PIL.Image.MAX_IMAGE_PIXELS`: 179 million unless that
+    is changed. What is in memory already has no limit. Reading takes at most 17 bytes a pixel beside what was given.
+
+    Raises `InputError` for anything else, for files that are missing, broken or above that limit, and for sides
+    shorter than `MIN_SIDE`.
     """
     picture = _open(image, name)
     if min(picture.size) < MIN_SIDE:
@@ -49,8 +68,19 @@ def read_image(image: ImageLike, *, name: str = "image") -> Image.Image:
         )
     if picture.has_transparency_data:
         picture = _convert(picture, "RGBA", name)
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return _convert(picture, "RGB", name)
+        page = Image.new("RGB", picture.size, "white")
+        page.paste(picture, mask=picture)
+        return page
+    return picture if picture.mode == "RGB" and picture is not image else _convert(picture, "RGB", name)
+
+
+def check_aspect(picture: Image.Image, name: str) -> None:
+    """Raises `InputError` where `picture` is more than `LONGEST_ASPECT` times as long as wide."""
+    if max(picture.size) > LONGEST_ASPECT * min(picture.size):
+        raise InputError(
+            f"{name} is {picture.width} x {picture.height} pixels, too long and narrow: give a part of it that is at "
+            f"most {LONGEST_ASPECT} times as long as wide."
+        )
 
 
 def read_mask(mask: ImageLike, size: tuple[int, int], *, name: str = "mask") -> npt.NDArray[np.bool_]:
@@ -75,6 +105,22 @@ def read_mask(mask: ImageLike, size: tuple[int, int], *, name: str = "mask") -> 
         picture = _convert(_convert(picture, "RGBA", name), "RGB", name)
     grey = np.asarray(_convert(picture, "L", name))
     return _not_empty(grey >= 128, f"the brightest pixel of {name} is {grey.max()} of 255, below the half", name)
+
+
+def shrink_mask(mask: Image.Image, size: tuple[int, int]) -> "torch.Tensor":
+    """A mask of mode L at the (width, height) at which is edited or measured: bool (h, w), True from 50 % upwards.
+
+    Raises `InputError` where so little is marked that nothing is left.
+    """
+    import torch
+
+    small = torch.from_numpy(np.asarray(mask.resize(size)) >= 128)  # (h, w)
+    if not small.any():
+        raise InputError(
+            f"mask marks less than a pixel once it is brought from {mask.width} x {mask.height} to the {size[0]} x "
+            f"{size[1]} pixels that are worked at. Mark a larger region."
+        )
+    return small
 
 
 def to_tensor(image: Image.Image) -> "torch.Tensor":
@@ -137,18 +183,18 @@ def _load(source: Image.Image | Path | io.BytesIO, name: str) -> Image.Image:
     origin = f"{name} ({source})" if isinstance(source, Path) else name
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below it is an error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # up to twice the limit Pillow only warns
             picture = source if isinstance(source, Image.Image) else Image.open(source)
-        limit, pixels = Image.MAX_IMAGE_PIXELS, picture.width * picture.height
-        if limit is not None and pixels > limit and not isinstance(source, Image.Image):
-            raise Image.DecompressionBombError(f"it has {pixels} pixels, the limit is {limit}")
-        picture.load()
-        return ImageOps.exif_transpose(picture)
+            picture.load()
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(picture) if turned else picture
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"{origin} is too large to open safely: {str(error).rstrip('.')}. If you trust the file, "
-            f"raise the limit first: PIL.Image.MAX_IMAGE_PIXELS = <pixels>."
+            f"{origin} is too large to open safely: {str(error).rstrip('.')}. Make it smaller, or, if you trust the "
+            "file, raise the limit first: PIL.Image.MAX_IMAGE_PIXELS = <half of its pixels>."
         ) from error
+    except MemoryError as error:
+        raise InputError(f"{origin} does not fit in memory. Make it smaller, or free some.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{origin} is not an image in a format that Pillow reads. Save it as PNG or JPEG.") from error
     except PermissionError as error:
@@ -161,6 +207,8 @@ def _load(source: Image.Image | Path | io.BytesIO, name: str) -> Image.Image:
 
 def _convert(picture: Image.Image, mode: str, name: str) -> Image.Image:
     try:
+        if picture.mode in _BY_WAY_OF:
+            picture = picture.convert(_BY_WAY_OF[picture.mode])
         return picture.convert(mode)
     except (ValueError, OSError) as error:
         raise InputError(f"{name} has mode {picture.mode}: {error}. Convert it to RGB and give it again.") from error
@@ -168,6 +216,8 @@ def _convert(picture: Image.Image, mode: str, name: str) -> Image.Image:
 
 def _from_tensor(tensor: "torch.Tensor", name: str) -> npt.NDArray[Any]:
     """A tensor (H, W), (C, H, W) or (1, C, H, W) as an array (H, W) or (H, W, C)."""
+    import torch
+
     shape = tuple(tensor.shape)
     if tensor.ndim == 4 and shape[0] != 1:
         raise InputError(f"{name} is a batch of {shape[0]} pictures, shape {shape}. Give one of them: batch[i].")
@@ -178,7 +228,9 @@ def _from_tensor(tensor: "torch.Tensor", name: str) -> npt.NDArray[Any]:
             f"permute(2, 0, 1) brings channels to the front."
         )
     tensor = tensor.detach().cpu()
-    array: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if tensor.dtype not in (torch.float64, torch.float32) and tensor.is_floating_point():
+        tensor = tensor.half()  # NumPy has no bfloat16; values in [0, 1] lose nothing that 8 bits show
+    array: npt.NDArray[Any] = tensor.numpy()
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
 
 
@@ -195,16 +247,25 @@ def _from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
     if array.dtype == np.bool_:
         array = array * np.uint8(255)
     elif array.dtype == np.uint16:
-        array = (array.astype(np.uint32) + 128) // 257  # 65535 = 255 * 257
+        array = _in_strips(array, lambda strip: (strip.astype(np.uint32) + 128) // 257)  # 65535 = 255 * 257
     elif np.issubdtype(array.dtype, np.floating):
         _check_floats(float(array.min()), float(array.max()), name)
-        array = np.rint(array.clip(0, 1) * 255)
+        array = _in_strips(array, lambda strip: np.rint(strip.clip(0, 1) * 255))
     elif array.dtype != np.uint8:
         raise InputError(
             f"{name} holds {array.dtype} values, whose range is not known. "
             f"Give uint8 (0 to 255), uint16 (0 to 65535), float (0 to 1) or bool: for example array.astype(np.uint8)."
         )
     return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def _in_strips(array: npt.NDArray[Any], convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """`convert`ed to uint8, some rows at a time."""
+    out = np.empty(array.shape, np.uint8)
+    rows = max(1, _STRIP * len(array) // array.size)
+    for top in range(0, len(array), rows):
+        out[top : top + rows] = convert(array[top : top + rows])
+    return out
 
 
 def _check_floats(low: float, high: float, name: str) -> None:

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.restoring import BYTES_AT_WORK, BYTES_KEPT
 
 FLOATS_PER_PIXEL = 600
 """Working memory of a run, in numbers per pixel and particle. kontext-nano takes 156 (peak resident memory of 132
@@ -42,4 +43,16 @@ def check_memory(pipeline: Any, n: int, size: tuple[int, int]) -> None:
         raise InputError(
             f"n is {n}, but about {fits} candidates of {size[0]} x {size[1]} pixels fit in the {free / 2**30:.1f} GiB "
             f"free on {device}: {more if fits else 'free some, or make them smaller with width and height.'}"
+        )
+
+
+def check_restored(n: int, size: tuple[int, int]) -> None:
+    """Raises InputError if n edits restored to (width, height) pixels clearly do not fit, before anything runs."""
+    pixels, free = size[0] * size[1], psutil.virtual_memory().available
+    fits = max(0, free // pixels - BYTES_AT_WORK) // BYTES_KEPT
+    if n > fits:
+        more = f"ask for at most {fits}, or make the image smaller" if fits else "make the image smaller"
+        raise InputError(
+            f"n is {n}, but about {fits} edits restored to {size[0]} x {size[1]} pixels, {BYTES_KEPT} bytes each, "
+            f"fit in the {free / 2**30:.1f} GiB of memory that are free: {more}, or leave restore out."
         )

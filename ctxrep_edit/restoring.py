@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 
 if TYPE_CHECKING:
     import torch
 
 FEATHER = 0.02  # of the short side: how wide the passage from source to edit is; it lies within the region
+NARROWEST = 2  # pixels of the edit: the passage is no narrower, however much the edit is enlarged
+FINEST = 1024  # pixels: longer sides are brought down to it to find the passage, which is smooth
+
+BYTES_KEPT = 5
+"""Per pixel of a restored edit: Pillow keeps four for RGB and one for the region."""
+BYTES_AT_WORK = 10
+"""Per pixel, while one edit is restored: the enlarged edit, the result, and what is shown of it."""
 
 
 def opacity(region: torch.Tensor) -> torch.Tensor:
@@ -20,20 +27,26 @@ def opacity(region: torch.Tensor) -> torch.Tensor:
     The picture's border is no border of the region.
     """
     import torch
+
+    return torch.from_numpy(_opacity(region.numpy(), NARROWEST))
+
+
+def restore(source: Image.Image, edit: Image.Image, region: Image.Image) -> Image.Image:
+    """`edit` enlarged to the size of `source`, and shown on it in the region, a picture of that size and of mode L,
+    white where the edit may show. Outside the result has the very pixels of `source`.
+    """
+    scale = min(1.0, FINEST / max(source.size))
+    fine = region.resize([max(1, round(side * scale)) for side in source.size]) if scale < 1 else region
+    narrowest = NARROWEST * max(fine.width / edit.width, fine.height / edit.height, 1)
+    shown = Image.fromarray((_opacity(np.asarray(fine) >= 128, narrowest) * 255).round().astype(np.uint8))
+    shown = ImageChops.darker(shown.resize(source.size, Image.Resampling.BILINEAR), region)
+    return Image.composite(edit.resize(source.size, Image.Resampling.LANCZOS), source, shown)
+
+
+def _opacity(region: npt.NDArray[np.bool_], narrowest: float) -> npt.NDArray[np.float32]:
     from scipy.ndimage import distance_transform_edt
 
-    width = max(2, round(FEATHER * min(region.shape)))
-    padded = np.pad(region.numpy(), width, mode="edge")
+    width = round(max(narrowest, FEATHER * min(region.shape)))
+    padded = np.pad(region, width, mode="edge")
     depth: npt.NDArray[np.float64] = distance_transform_edt(padded)[width:-width, width:-width]
-    return torch.from_numpy((depth / width).clip(0, 1).astype(np.float32))
-
-
-def restore(source: Image.Image, edit: Image.Image, shown: torch.Tensor) -> Image.Image:
-    """`edit` enlarged to the size of `source`, and shown on it as much as `shown`, float (h, w) in [0, 1], says.
-
-    Where that is 0, the result has the very pixels of `source`.
-    """
-    mask = Image.fromarray((shown.numpy() * 255).round().astype(np.uint8))
-    # bilinear: an overshooting filter would show the edit outside the region
-    mask = mask.resize(source.size, Image.Resampling.BILINEAR)
-    return Image.composite(edit.resize(source.size, Image.Resampling.LANCZOS), source, mask)
+    return np.asarray((depth / width).clip(0, 1), np.float32)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ctxrep_edit.bank import Bank
 from ctxrep_edit.contracts import Case, Check, Run, Verdict
 from ctxrep_edit.judging import judge
 from ctxrep_edit.settings import Repulsion
@@ -51,6 +52,7 @@ def first_round(
 def retry(
     found: Candidates,
     make: Make,
+    bank: Bank,
     settings: Repulsion,
     case: Callable[[Tensor, bool], Case],
     checks: Sequence[Check],
@@ -58,11 +60,13 @@ def retry(
 ) -> Candidates:
     """Makes unfaithful candidates again, at most `rounds` times, each time from unused noise and half as strongly.
 
-    Where the first candidate is an anchor it runs along, unmoved, and the new ones are repelled from it and from one
-    another, not from the others that are kept: those would each have to be sampled again. A candidate that never
-    passes is its last attempt, with its verdict.
+    The new ones are repelled from one another and from those that are kept, whose tokens `bank` has from when `make`
+    made them. A strategy that noted none there gets the plain first candidates to run along instead, so that an anchor
+    repels the new ones. An unfaithful anchor is made again as one, unmoved. A candidate that never passes is its last
+    attempt, with its verdict.
     """
     n, first = len(found.seeds), found.seeds[0]
+    bank.join(range(n))
     for number in range(1, rounds + 1):
         again = found.unfaithful
         if not again:
@@ -70,9 +74,13 @@ def retry(
         seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
         for i in again:
             seeds[i] = first + n * number + i
-        weaker = _weaker(settings, number)
-        batch = sorted({*again, *range(found.still)})
+        bank.leave(again)
+        bank.noting = bank.noting and number < rounds
+        along = range(0 if bank or found.still == n else found.still)
+        batch = sorted({*again, *along})
+        weaker = replace(_weaker(settings, number), anchor=settings.anchor and batch[0] == 0)
         made, run = make([seeds[i] for i in batch], weaker)
+        bank.join(batch)
         for row, i in enumerate(batch):
             if i in again:
                 images[i], seeds[i] = made[row], run.seeds[row]

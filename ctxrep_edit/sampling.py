@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ctxrep_edit.adapter import Adapter
+from ctxrep_edit.bank import Bank
 from ctxrep_edit.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.errors import PluginError
 from ctxrep_edit.settings import Repulsion
@@ -28,8 +29,11 @@ def sample(
     *,
     progress: bool,
     on_step: OnStep | None,
+    bank: Bank | None = None,
 ) -> tuple[Tensor, Run]:
     """Makes one candidate per seed: (n, 3, h, w) in [0, 1], and what the strategy noted. Strength 0 asks no strategy.
+
+    bank: as in `Run`.
 
     Raises PluginError for a strategy, or an adapter's arguments, that make anything else, and whatever pipeline,
     strategy or `on_step` raise.
@@ -53,7 +57,8 @@ def sample(
             )
         return images.float().cpu()
 
-    run = Run(pipeline, adapter, call, arguments, seeds, settings, adapter.instruction(pipeline, arguments))
+    words = adapter.instruction(pipeline, arguments)
+    run = Run(pipeline, adapter, call, arguments, seeds, settings, words, bank=bank)
     with _borrowed(pipeline, progress), _seeded(seeds[0], pipeline._execution_device):
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:

@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 class Clock:
     """Follows a pipeline through its runs by what its transformer is given.
 
-    step: from 0 in each run; -1 before the first. conditional: whether the call follows the instruction, in whole or in
-    some rows; the second call of a step under guidance by "calls" does not. parts: of the batch, in order.
+    step: from 0 in each run; -1 before the first. calls: of the transformer with the same timestep and latents, this
+    one counted. conditional: whether the call follows the instruction, in whole or in some rows; the second call of a
+    step under guidance by "calls" does not. parts: of the batch, in order.
     """
 
     adapter: Adapter
     guided: Callable[[], bool]
     step: int = -1
+    calls: int = 0
     conditional: bool = True
     parts: tuple[str, ...] = ("conditional",)
     _timestep: float | None = None
     _latents: weakref.ref[Tensor] | None = None
-    _calls: int = 0
 
     def tick(self, call: Mapping[str, Any]) -> None:
         """Takes note of a call of the transformer, by its keyword arguments. Timesteps fall: a lower one is the next
@@ -44,11 +45,11 @@ class Clock:
         elif timestep < self._timestep:
             self.step += 1
         if timestep != self._timestep or self._latents is None or self._latents() is not latents:
-            self._calls = 0
+            self.calls = 0
         self._timestep, self._latents = timestep, weakref.ref(latents)
-        self._calls += 1
+        self.calls += 1
         guidance = self.adapter.guidance
-        self.conditional = guidance != "calls" or self._calls == 1
+        self.conditional = guidance != "calls" or self.calls == 1
         self.parts = guidance if guidance != "calls" and self.guided() else ("conditional",)
 
     def rows(self, batch: int) -> slice:

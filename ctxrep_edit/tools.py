@@ -28,7 +28,7 @@ def assess(
 ) -> None:  # fmt: skip
     """Score EDITS of SOURCE, whoever made them: what changed, where, by how much, and how they spread.
 
-    Pictures of other sizes are brought to the source's, and all to at most 768 pixels.
+    All are measured at one size: the source's, within 64 to 768 pixels. Others are brought to it by Lanczos.
     """
     from rich.console import Console
 
@@ -47,7 +47,9 @@ def assess(
         found.report(page)
     Console().print(edits_table({"assessed": found}))
     width, height = found.recipe["size"]
-    click.echo(f"Measured at {width} x {height} pixels. Vendi score {found.vendi:.2f} of {len(found)}.")
+    others = dict.fromkeys(f"{w} x {h}" for w, h in found.recipe["given"] if [w, h] != [width, height])
+    how = f", brought there by Lanczos from {', '.join(others)}" if others else ""
+    click.echo(f"Measured at {width} x {height} pixels{how}. Vendi score {found.vendi:.2f} of {len(found)}.")
 
 
 @click.command()

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,12 +64,15 @@ def test_a_mask_in_either_convention() -> None:
     ("source", "others", "message"),
     [
         (PHOTO, [], "There is no edit to assess: give at least one picture beside the source."),
+        (PHOTO, PHOTO, "edits is a Image, but must be a list of pictures"),
+        (PHOTO, "edit.png", "edits is a str, but must be a list of pictures"),
+        (PHOTO, np.zeros((3, 128, 128, 3)), "edits is a ndarray, but must be a list of pictures"),
         (PHOTO, [PHOTO.crop((0, 0, 128, 100))], "edit 1 is 128 x 100 pixels and its source 128 x 128: their aspects"),
         (PHOTO, [PHOTO, Image.new("RGB", (1, 1))], "edit 2 is 1 x 1 pixels, too small"),
-        (Image.new("RGB", (2000, 20)), [PHOTO], "source is 2000 x 20 pixels, too long and narrow to measure"),
+        (Image.new("RGB", (2000, 20)), [PHOTO], "source is 2000 x 20 pixels, too long and narrow: give a part"),
     ],
 )
-def test_what_cannot_be_assessed(source: Image.Image, others: list[Image.Image], message: str) -> None:
+def test_what_cannot_be_assessed(source: Image.Image, others: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         assess(source, others)
 
@@ -102,6 +106,7 @@ def test_a_browser_shows_the_page(edits: EditSet, tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     PHOTO.save(tmp_path / "a.png")
     with_box().save(tmp_path / "b.png")
+    with_box().resize((256, 256)).save(tmp_path / "large.png")
     files = [str(tmp_path / name) for name in ("a.png", "b.png", "x.json", "x.html")]
     result = CliRunner().invoke(cli.cli, ["assess", *files[:2], "--json", files[2], "--html", files[3]])
     assert result.exit_code == 0, result.output
@@ -110,6 +115,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert stated["files"] == [files[1]]
     assert stated["edits"][0]["verdicts"]["preservation"]["kept"] is True
     assert Path(files[3]).read_text().startswith("<!DOCTYPE html>")
+    result = CliRunner().invoke(cli.cli, ["assess", *files[:2], str(tmp_path / "large.png")])
+    assert "Measured at 128 x 128 pixels, brought there by Lanczos from 256 x 256. Vendi" in result.stdout
     result = CliRunner().invoke(cli.cli, ["assess", files[0], files[1], "--json", str(tmp_path / "no" / "x")])
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory. Name another file." in result.stderr

@@ -274,8 +274,9 @@ def test_restore_returns_pictures_of_the_sources_size(pipeline: Any, picture: Im
         assert entry.image.size == large.size
         assert entry.region is not None
         assert entry.region.size == large.size
-        right = (260, 0, 400, 300)
+        right = (200, 0, 400, 300)
         assert entry.image.crop(right).tobytes() == large.crop(right).tobytes()
+        assert entry.region.tobytes() == mask.tobytes()
         assert np.abs(np.subtract(entry.image, large, dtype=float))[:, :150].mean() > 1
 
 

@@ -14,7 +14,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import InputError, Repulsion, RepulsionError, Scope, UnknownPipeline, attach, detach, repelled
+from ctxrep_edit import InputError, Repulsion, RepulsionError, Scope, UnknownPipeline, attach, detach, hooks, repelled
 from ctxrep_edit.hooks import Attachment
 from ctxrep_edit.steps import Clock
 
@@ -210,7 +210,7 @@ def test_guidance_in_one_batch(batch: int, guided: bool, guidance: Any, rows: li
     run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, Clock(Stacked(), lambda: guided))
     text = torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(0))
     run.begin(None, (), {"timestep": torch.ones(1), "hidden_states": text, "img_ids": torch.zeros(5, 3)})
-    moved, _ = run.move(text, text, frozenset({"instruction"}))
+    moved, _ = run.move(text, text, frozenset({"instruction"}), 0)
     assert (moved != text).flatten(1).any(1).nonzero().flatten().tolist() == rows
 
 
@@ -450,6 +450,7 @@ def test_arguments_that_cannot_be_used(pipeline: Any) -> None:
         ({"eta": float("inf")}, "eta is inf"),
         ({"steps": 0}, "steps of the repulsion is 0, but must be a whole number >= 1"),
         ({"iterations": 1.5}, "iterations of the repulsion is 1.5"),
+        ({"schedule": "cosine"}, "schedule is 'cosine', but must be one of constant, linear"),
         ({"objective": "vendi"}, "objective is 'vendi', but must be one of entropy, renyi2"),
         ({"guidance": "none"}, "guidance is 'none', but must be one of conditional, both"),
     ],
@@ -457,6 +458,25 @@ def test_arguments_that_cannot_be_used(pipeline: Any) -> None:
 def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Repulsion(**change)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["strength", "eta"])
+def test_the_step_size_follows_its_schedule(
+    pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    sizes: dict[str, list[float]] = {}
+    original = hooks.repel
+    name = "eta" if raw else "strength"
+    for schedule in ("constant", "linear"):
+        seen = sizes.setdefault(schedule, [])
+        note = lambda *args, seen=seen, **options: seen.append(options[name]) or original(*args, **options)  # noqa: E731
+        monkeypatch.setattr(hooks, "repel", note)
+        chosen = replace(SOME, scope="context", steps=3, schedule=schedule, **{name: 0.9})
+        with repelled(pipeline, chosen, particles=3):
+            tiny.run(pipeline, picture, num_inference_steps=4)
+    blocks = len(pipeline.transformer.transformer_blocks)
+    assert sizes["constant"] == [0.9] * 3 * blocks
+    assert sizes["linear"] == pytest.approx([0.9] * blocks + [0.6] * blocks + [0.3] * blocks)
 
 
 def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Image, watch: Any) -> None:

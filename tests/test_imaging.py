@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import MIN_SIDE, read_image, read_mask, to_tensor
+from ctxrep_edit.imaging import MIN_SIDE, read_image, read_mask, shrink_mask, to_tensor
 
 W, H = 12, 9
 rng = np.random.default_rng(0)
@@ -214,13 +214,41 @@ def test_smallest_side_is_accepted() -> None:
     assert read_image(Image.new("RGB", (MIN_SIDE, MIN_SIDE))).size == (MIN_SIDE, MIN_SIDE)
 
 
-@pytest.mark.parametrize("limit", [60, 20])  # above the limit Pillow warns, above twice the limit it refuses
-@pytest.mark.filterwarnings("error")  # one error, no warning beside it
-def test_decompression_bombs(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error")  # no warning beside it
+def test_files_may_have_twice_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.fromarray(PIXELS))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(InputError, match=r"108 pixels[^.]*\. If you trust .*MAX_IMAGE_PIXELS"):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", W * H // 2)
+    assert same(read_image(content))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", W * H // 2 - 1)
+    with pytest.raises(InputError, match=r"108 pixels[^.]*\. Make it smaller, or, if you trust .*MAX_IMAGE_PIXELS"):
         read_image(content)
+    assert same(read_image(Image.fromarray(PIXELS)))  # in memory already
+
+
+def test_big_arrays_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctxrep_edit.imaging._STRIP", 40)  # not a whole row
+    for image in (PIXELS / 255, PIXELS.astype(np.uint16) * 257, torch.from_numpy(PIXELS).permute(2, 0, 1) / 255):
+        assert same(read_image(image))
+
+
+@pytest.mark.parametrize("mode", ["LAB", "La", "RGBa"])
+def test_modes_that_pillow_converts_by_way_of_another(mode: str) -> None:
+    """A black or white pixel is what it was; as a mask, white is edited, and opaque follows the colours."""
+    picture = Image.new("RGB", (W, H), "white")
+    picture.paste("black", (5, 0, W, H))
+    between = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}[mode]
+    picture = picture.convert(between).convert(mode)
+    assert np.abs(np.asarray(read_image(picture))[:, :, 0].astype(int) - LEFT * 255).max() <= 1
+    assert np.array_equal(read_mask(picture, (W, H)), LEFT)
+
+
+def test_a_mask_may_shrink_to_nothing() -> None:
+    mask = Image.new("L", (90, 90))
+    mask.putpixel((40, 40), 255)
+    with pytest.raises(InputError, match="mask marks less than a pixel once it is brought from 90 x 90 to the 30 x 30"):
+        shrink_mask(mask, (30, 30))
+    mask.paste(255, (0, 0, 45, 90))
+    assert shrink_mask(mask, (30, 30))[:, :15].all()
 
 
 LEFT = np.zeros((H, W), bool)

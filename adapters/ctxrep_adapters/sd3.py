@@ -30,6 +30,11 @@ class _StableDiffusion3(Adapter):
     scopes = {
         "context": Scope({BLOCKS: WORDS}, "instruction tokens"),
         "generated": Scope({BLOCKS: WORDS | {"generated"}}, "instruction and image tokens"),
+        "middle": Scope(
+            {BLOCKS: WORDS | {"generated"}},
+            "instruction and image tokens of the middle half of the blocks",
+            within={BLOCKS: (0.25, 0.75)},
+        ),
         "paper": Scope(
             {BLOCKS: WORDS | {"padding"}},
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",

@@ -57,7 +57,7 @@ class Preservation(Check):
         plain = values[0] if case.first_is_plain else 0.0
         verdicts = []
         for i, value in enumerate(values):
-            details = {**_where(seen, i), "floor": floor[i]}
+            details = {**where(seen, i), "floor": floor[i]}
             if seen.where == "whole":
                 how = "keeps within" if value <= LPIPS_WHOLE else "is beyond"
                 reason = (
@@ -85,7 +85,7 @@ class Pixels(Check):
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
         if seen.where == "whole":
-            return _not_asked(seen, "PSNR outside the edit", 0.0)
+            return not_asked(seen, "PSNR outside the edit", 0.0)
         errors = _means((seen.edits - seen.untouched).square().mean(1), seen.outside)
         values = [_decibel(error) for error in errors]
         bound = min(PSNR_LEAST, values[0]) if case.first_is_plain else PSNR_LEAST
@@ -94,7 +94,7 @@ class Pixels(Check):
             least = bound if i else PSNR_LEAST
             kept = value >= least - ROUNDING
             reason = f"PSNR outside the edit is {value:.1f} dB, {'at least' if kept else 'below'} {least:.1f}"
-            details = {**_where(seen, i), "ssim": _ssim(seen, i)}
+            details = {**where(seen, i), "ssim": _ssim(seen, i)}
             verdicts.append(Verdict(kept, "PSNR outside the edit", value, least, reason, details))
         return verdicts
 
@@ -110,7 +110,7 @@ class Colour(Check):
 
         seen = case.evidence
         if seen.where == "whole":
-            return _not_asked(seen, "CIEDE2000 outside the edit", 100.0)
+            return not_asked(seen, "CIEDE2000 outside the edit", 100.0)
         composed = torch.where(seen.outside[:, None], seen.edits, seen.untouched)
         values = [
             _drift(edit, still, outside)
@@ -122,7 +122,7 @@ class Colour(Check):
             most = bound if i else COLOUR_MOST
             kept = value <= most + ROUNDING
             reason = f"the colours outside the edit drift by {value:.1f}, {'within' if kept else 'over'} {most:.1f}"
-            verdicts.append(Verdict(kept, "CIEDE2000 outside the edit", value, most, reason, _where(seen, i)))
+            verdicts.append(Verdict(kept, "CIEDE2000 outside the edit", value, most, reason, where(seen, i)))
         return verdicts
 
 
@@ -141,7 +141,7 @@ class Alignment(Check):
                     f"the picture is shifted by {motion.dx:.1f}, {motion.dy:.1f} pixels and zoomed {motion.zoom:.3f}"
                 )
                 reason += ", and was moved back" if (case.realign or case.restore) else ": realign=True moves it back"
-            details = {**_where(case.evidence, i), "shift": [motion.dx, motion.dy], "zoom": motion.zoom}
+            details = {**where(case.evidence, i), "shift": [motion.dx, motion.dy], "zoom": motion.zoom}
             kept = (case.realign or case.restore) or not motion
             verdicts.append(Verdict(kept, "displacement", motion.displacement, motion.step, reason, details))
         return verdicts
@@ -168,7 +168,7 @@ class Structure(Check):
             reason = f"{value:.2f} of the source's edges are still there in the worst part"
             if seen.where == "whole":
                 reason += f", {'at least' if kept else 'below'} {least:.2f}"
-            verdicts.append(Verdict(kept, "edges kept", value, least, reason, _where(seen, i)))
+            verdicts.append(Verdict(kept, "edges kept", value, least, reason, where(seen, i)))
         return verdicts
 
 
@@ -192,17 +192,20 @@ class Strays(Check):
             kept = value <= STRAY_MOST
             reason = f"{value:.1%} of the picture changes apart from the edit, where no other edit does, "
             reason += f"{'within' if kept else 'over'} {STRAY_MOST:.0%}"
-            verdicts.append(Verdict(kept, "stray change", value, STRAY_MOST, reason, _where(seen, i)))
+            verdicts.append(Verdict(kept, "stray change", value, STRAY_MOST, reason, where(seen, i)))
         return verdicts
 
 
-def _where(seen: Evidence, i: int) -> dict[str, Any]:
+def where(seen: Evidence, i: int) -> dict[str, Any]:
+    """The details of a verdict that every check gives."""
     return {"region": seen.where, "region_share": float(seen.regions[i].float().mean())}
 
 
-def _not_asked(seen: Evidence, measure: str, bound: float) -> list[Verdict]:
-    reason = "an edit of the whole picture has no outside"
-    return [Verdict(True, measure, bound, bound, reason, _where(seen, i)) for i in range(len(seen.edits))]
+def not_asked(seen: Evidence, measure: str, bound: float) -> list[Verdict]:
+    """Verdicts of a check that such edits have nothing for."""
+    whole = seen.where == "whole"
+    reason = "an edit of the whole picture has no outside" if whole else "asked of edits of the whole picture"
+    return [Verdict(True, measure, bound, bound, reason, where(seen, i)) for i in range(len(seen.edits))]
 
 
 def _means(maps: Tensor, where: Tensor) -> list[float]:

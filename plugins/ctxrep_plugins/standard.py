@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxrep_plugins.faithful import CHECKS
+from ctxrep_plugins import faithful, forensic
 from ctxrep_plugins.following import Following
 from ctxrep_plugins.report import Report
 
@@ -36,7 +36,12 @@ class Contextual(Strategy):
         from ctxrep_edit.hooks import repelled
 
         with repelled(
-            run.pipeline, run.settings, particles=run.n, instruction=run.instruction, adapter=run.adapter
+            run.pipeline,
+            run.settings,
+            particles=run.n,
+            instruction=run.instruction,
+            adapter=run.adapter,
+            bank=run.bank,
         ) as attachment:
             images = run.call()
         run.still = int(run.settings.anchor)
@@ -93,7 +98,7 @@ def ctxrep_strategies() -> Iterable[Strategy]:
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    return [*(check() for check in CHECKS), Following()]
+    return [*(check() for check in (*faithful.CHECKS, *forensic.CHECKS)), Following()]
 
 
 @hookimpl

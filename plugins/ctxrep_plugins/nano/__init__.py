@@ -7,11 +7,19 @@ from pathlib import Path
 
 import click
 
-from ctxrep_edit.contracts import EmbeddedModel
+from ctxrep_edit.contracts import Check, EmbeddedModel
 from ctxrep_edit.hookspecs import hookimpl
 
 ctxrep_api = "1.0"
 WEIGHTS = Path(__file__).with_name("weights")
+MODELS = {
+    "kontext-nano": "FLUX.1 Kontext in miniature: edits any photograph at 64 pixels, in six ways",
+}
+ADVICE = (
+    "It knows: add a sticker, add a frame, change the light, change the style, recolour it, change the "
+    "weather, and the same with details in words ('add a cat sticker at the top right'). For anything else "
+    "name a big model: model='black-forest-labs/FLUX.1-Kontext-dev' (--model on the command line)."
+)
 
 
 def _knows(instruction: str) -> bool:
@@ -22,17 +30,14 @@ def _knows(instruction: str) -> bool:
 
 @hookimpl
 def ctxrep_models() -> Iterable[EmbeddedModel]:
-    return [
-        EmbeddedModel(
-            "kontext-nano",
-            WEIGHTS / "kontext-nano",
-            "FLUX.1 Kontext in miniature: edits any photograph at 64 pixels, in six ways",
-            _knows,
-            "It knows: add a sticker, add a frame, change the light, change the style, recolour it, change the "
-            "weather, and the same with details in words ('add a cat sticker at the top right'). For anything else "
-            "name a big model: model='black-forest-labs/FLUX.1-Kontext-dev' (--model on the command line).",
-        )
-    ]
+    return [EmbeddedModel(name, WEIGHTS / name, summary, _knows, ADVICE) for name, summary in MODELS.items()]
+
+
+@hookimpl
+def ctxrep_checks() -> Iterable[Check]:
+    from ctxrep_plugins.nano.right_answer import RightAnswer
+
+    return [RightAnswer()]
 
 
 @hookimpl

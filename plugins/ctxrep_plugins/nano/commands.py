@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1; repeatable.  "
     "[plain and contextual]",
 )  # fmt: skip
-@click.option("--sweep", is_flag=True, help="Plain, and every installed strategy at several strengths.")
+@click.option("--sweep", is_flag=True, help="Plain, every installed strategy at several strengths, and every scope.")
 @click.option("--strength", type=float, help="Of the contextual repulsion.  [default: the model's]")
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")
 @click.option("--tau", "steps", type=click.IntRange(1), help="First timesteps that repel.  [default: the model's]")
+@click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Over these.  [default: the model's]")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the rows to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Also write a Markdown table to this file.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw spread against share right: .png or .svg.")
@@ -92,13 +93,11 @@ def _methods(pipeline: Any, names: Sequence[str], sweep: bool, changes: dict[str
 
     if not sweep:
         return [measure.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
-    scopes = catalog.adapter_for(pipeline).scopes
     found = ["plain"]
     for name, strategy in catalog.STRATEGIES.all().items():
-        strengths = measure.SWEEP.get(name, (strategy.strength,))
-        places = [f"{name}/{scope}" for scope in scopes] if strategy.repels else [name]
-        found += [name] if strategy.repels else []  # as it comes
-        found += [f"{place}:{strength:g}" for place in places for strength in strengths]
+        found += [f"{name}:{strength:g}" for strength in measure.SWEEP.get(name, (strategy.strength,))]
+        if strategy.repels:  # as it comes, and in every scope
+            found += [name, *(f"{name}/{scope}" for scope in catalog.adapter_for(pipeline).scopes)]
     return [measure.method(name, pipeline, changes) for name in found]
 
 
@@ -120,12 +119,13 @@ def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> It
     "--sampled", type=click.IntRange(0), default=2, show_default=True, help="Of them, edited by the model too."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of crops, answers, faults and noise.")
+@click.option("--model", default="kontext-nano", show_default=True, help="Embedded model, or a folder of its kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def faithful(photos: int, sampled: int, seed: int, as_json: bool) -> None:
+def faithful(photos: int, sampled: int, seed: int, model: str, as_json: bool) -> None:
     """Measure the default checks where the truth is known: what they catch, and what they flag wrongly.
 
     Right answers are rendered exactly and sent through the autoencoder, six to a set; faults are planted in the first.
-    The model's own edits are judged by the strict judge.
+    The model's own edits are judged by the strict judge, and unfaithful ones made again.
     """
     from ctxrep_plugins.nano.faithfulness import measure
     from rich.console import Console
@@ -133,16 +133,19 @@ def faithful(photos: int, sampled: int, seed: int, as_json: bool) -> None:
 
     from ctxrep_edit.models import load_pipeline
 
-    found = measure(load_pipeline("kontext-nano", progress=False), photos, sampled, seed)
+    found = measure(load_pipeline(model, progress=False), photos, sampled, seed)
     regions = {name: [sum(iou) / len(iou), min(iou), len(iou)] for name, iou in found.iou.items() if iou}
     apart = sum(found.told_apart) / len(found.told_apart)
+    retried = {way: _before_and_after(sets) for way, sets in found.retried.items()}
     if as_json:
         flagged = [
             {"edits": kind, "what": what, "region": mask, "flagged": sum(said) / len(said), "n": len(said),
              "by": dict(Counter(found.by[kind, what, mask]))}
             for (kind, what, mask), said in found.flagged.items()
         ]  # fmt: skip
-        click.echo(json.dumps({"flagged": flagged, "iou": regions, "part_or_whole": apart}, indent=2))
+        click.echo(
+            json.dumps({"flagged": flagged, "iou": regions, "part_or_whole": apart, "retried": retried}, indent=2)
+        )
         return
     table = Table("edits of", "what", "region", "flagged", "of", "by", title="Flagged", title_justify="left")
     for (kind, what, mask), said in sorted(found.flagged.items()):
@@ -156,3 +159,25 @@ def faithful(photos: int, sampled: int, seed: int, as_json: bool) -> None:
         table.add_row(name, f"{mean:.3f}", f"{worst:.3f}", str(count))
     Console().print(table)
     click.echo(f"Part or whole told right in {apart:.3f} of {len(found.told_apart)} sets.")
+    if not retried:
+        return
+    table = Table(
+        "asked", "right before", "right after", "distinct before", "distinct after", "sets",
+        title="Repelled sets, their unfaithful edits made again", title_justify="left",
+    )  # fmt: skip
+    for way, said in retried.items():
+        numbers = [f"{said[name]:.3f}" for name in ("right_before", "right_after", "distinct_before", "distinct_after")]
+        table.add_row(way, *numbers, str(said["sets"]))
+    Console().print(table)
+
+
+def _before_and_after(sets: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> dict[str, float]:
+    """The share of right edits and the mean number of distinct right answers, before retrying and after."""
+    from ctxrep_plugins.nano.faithfulness import SIZE
+
+    means = [[sum(pair[when][what] for pair in sets) / len(sets) for what in (0, 1)] for when in (0, 1)]
+    (before, distinct), (after, left) = means
+    return {
+        "right_before": before / SIZE, "right_after": after / SIZE, "distinct_before": distinct,
+        "distinct_after": left, "sets": len(sets),
+    }  # fmt: skip

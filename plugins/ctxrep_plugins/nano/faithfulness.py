@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from ctxrep_plugins.nano import faults, photos, spread, world
-from ctxrep_plugins.nano.judge import Judge
+from ctxrep_plugins.nano.judge import Judge, Ruling
+from ctxrep_plugins.nano.right_answer import RightAnswer
 from torch import Tensor
 
 from ctxrep_edit import catalog
@@ -27,12 +28,14 @@ SIZE = 6  # edits of a set
 @dataclass
 class Findings:
     """Per group of edits, such as ("part", "cast", "mask"), whether each was flagged, and by which checks; per kind of
-    edit the IoU of each estimated region; and per set whether part and whole were told apart."""
+    edit the IoU of each estimated region; per set whether part and whole were told apart; and per way of retrying, for
+    each set, the right edits and the distinct right answers (before, after)."""
 
     flagged: dict[tuple[str, str, str], list[bool]] = field(default_factory=lambda: defaultdict(list))
     by: dict[tuple[str, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     iou: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     told_apart: list[bool] = field(default_factory=list)
+    retried: dict[str, list[tuple[tuple[int, int], tuple[int, int]]]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, kind: str, group: str, mask: str, case: Case, which: int | None = None) -> None:
         """Asks the default checks about all edits of a case, or one."""
@@ -100,18 +103,32 @@ def _sampled(found: Findings, pipeline: Any, crop: Crop, task: spread.Task) -> N
     edit, rule = task.request.edit, Judge(task.request.edit, task.picture, pipeline)
     kind = "part" if edit.local else "whole"
     for name, strength in (("plain", 0.0), ("repelled", "auto")):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            edits: Any = diverse_edit(
-                task.picture, task.request.text, SIZE, pipeline=pipeline, strength=strength, seed=task.seed,
-                preserve="off", progress=False,
-            )  # fmt: skip
-        images = torch.cat([to_tensor(image) for image in edits.images])
+        images = _made(pipeline, task, strength=strength, preserve="off")
         rulings = [rule(image) for image in images]
         case = crop.case(images, task.request.text, plain=name == "repelled")
         for i, ruling in enumerate(rulings):
             found.note(kind, f"{name}, {'right' if ruling.right else 'wrong'}", "estimated", case, i)
         _regions(found, case, edit, torch.stack([r.region for r in rulings]), [r.right for r in rulings], f"{name} ")
+    before = _counted(rulings, task)
+    for way, more in (("default checks", []), ("default checks and right-answer", [RightAnswer(pipeline)])):
+        images = _made(pipeline, task, preserve=[*DEFAULT_CHECKS, *more], on_unfaithful="retry")
+        found.retried[way].append((before, _counted([rule(image) for image in images], task)))
+
+
+def _made(pipeline: Any, task: spread.Task, **options: Any) -> Tensor:
+    """SIZE edits by the model: (SIZE, 3, h, w)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edits = diverse_edit(
+            task.picture, task.request.text, SIZE, pipeline=pipeline, seed=task.seed, progress=False, **options
+        )
+    return torch.cat([to_tensor(image) for image in edits.images])
+
+
+def _counted(rulings: Sequence[Ruling], task: spread.Task) -> tuple[int, int]:
+    """How many edits are right, and how many different right answers they are."""
+    right = [ruling.answer for ruling in rulings if ruling.right and ruling.answer in task.request.answers]
+    return len(right), len(set(right))
 
 
 def _regions(

@@ -27,11 +27,15 @@ OUTSIDE_PATCH = 0.12  # the same in the worst patch that it does not
 
 @dataclass(frozen=True)
 class Ruling:
-    """The nearest answer, whether the edit is right, and where that answer changes the picture, bool (h, w)."""
+    """The nearest answer, the distance to it (1 is the limit), and where it changes the picture, bool (h, w)."""
 
     answer: Answer
-    right: bool
+    error: float
     region: Tensor
+
+    @property
+    def right(self) -> bool:
+        return self.error <= 1
 
 
 class Judge:
@@ -59,7 +63,7 @@ class Judge:
             ]
         ).amax(0)  # (k,) 1 is the limit
         best = int(worst.argmin())
-        return Ruling(self.answers[best], float(worst[best]) <= 1, self.regions[best, 0] > 0)
+        return Ruling(self.answers[best], float(worst[best]), self.regions[best, 0] > 0)
 
 
 def _share(error: Tensor, where: Tensor) -> Tensor:
