@@ -71,6 +71,7 @@ class Moved(_Objects):
             kept = value <= COPY_MOST
             reason = f"another place of the source explains a changed part {value:.1f} times as well as its own does, "
             reason += f"{'within' if kept else 'over'} {COPY_MOST:.1f}"
+            reason = "nothing that changed could be another place of the source" if found is None else reason
             verdicts.append(Verdict(kept, "copied content", value, COPY_MOST, reason, where(seen, i)))
         return verdicts
 
@@ -103,6 +104,7 @@ class Missing(_Objects):
             kept = value >= DETAIL_LEAST
             reason = f"a changed part has {value:.2f} of the detail that the source has there, "
             reason += f"{'at least' if kept else 'below'} {DETAIL_LEAST:.2f}"
+            reason = "nothing that changed could have lost its detail" if found is None else reason
             verdicts.append(Verdict(kept, "detail left", value, DETAIL_LEAST, reason, where(seen, i)))
         return verdicts
 
