@@ -40,6 +40,11 @@ class FluxKontext(Adapter):
             "instruction and generated-image tokens of the later double and the earlier single blocks",
             within={"transformer_blocks": (0.5, 1.0), "single_transformer_blocks": (0.0, 0.5)},
         ),
+        "late-double": Scope(
+            {"transformer_blocks": WORDS | {"generated"}},
+            "instruction and generated-image tokens of the later double blocks",
+            within={"transformer_blocks": (0.5, 1.0)},
+        ),
         "generated": Scope(
             {"transformer_blocks": WORDS, "single_transformer_blocks": TEXT | {"generated"}},
             "instruction tokens of the double blocks, text and generated-image tokens of the single ones",
@@ -49,7 +54,7 @@ class FluxKontext(Adapter):
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
         ),
     }
-    default = Repulsion(scope="middle", strength=0.7, steps=3, schedule="linear", anchor=True)
+    default = Repulsion(scope="middle", strength=0.6, steps=3, schedule="linear", anchor=True)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:

@@ -27,9 +27,9 @@ FULL = 0.85  # share of a window that must have changed
 MOST_WINDOWS = 400  # that are looked at in one edit
 COPY_MOST = 2.6  # times that another place of the source may explain a window better than its own place does
 DETAIL_LEAST = 0.2  # share of the source's gradients that a changed window must have, of whatever content
-WORST_MOST = 0.09  # root mean square of what the worst window of an edit of the whole picture leaves unexplained
+WORST_MOST = 0.10  # root mean square of what the worst window of an edit of the whole picture leaves unexplained
 GRAIN_MOST = 0.022  # the same of its typical pixel
-OTHERS = 1.6  # times that of the set's median edit, where that is more
+OTHERS = 2.0  # times that of the set's median edit, where that is more
 
 
 class _Objects(Check):
