@@ -85,7 +85,7 @@ def test_repulsion_changes_the_pictures_and_strength_0_does_not(pipeline: Any, p
     before, after = moved.contextual_vendi or (0, 0)
     assert 1 <= before < after <= 3
     assert {entry.strength for entry in plain} == {0.0}
-    assert [entry.strength for entry in moved] == [0.0, 0.7, 0.7]  # the first stays where it is
+    assert [entry.strength for entry in moved] == [0.0, 0.6, 0.6]  # the first stays where it is
     assert plain.images[0] == moved.images[0]
     assert {entry.strength for entry in edit(picture, pipeline=pipeline, repulsion=Repulsion(eta=3.0))} == {None}
 
@@ -266,7 +266,10 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"preserve": "maybe"}, "preserve is 'maybe', but must be 'auto', 'off' or a list of checks"),
         ({"strength": -1}, "strength is -1, but must be a finite number >= 0; 0 switches repulsion off"),
         ({"strength": "high"}, "strength is 'high', but must be a number >= 0 or 'auto'"),
-        ({"scope": "all"}, r"no scope 'all': choose one of context, context\+single, double, middle, generated, paper"),
+        (
+            {"scope": "all"},
+            r"no scope 'all': choose one of context, context\+single, double, middle, late-double, generated, paper",
+        ),
         ({"strength": None}, "strength is None, but must be a finite number >= 0"),
         ({"scope": ["context"]}, r"no scope \['context'\]: choose one of"),
         ({"repulsion": {"steps": 2}}, r"repulsion is {'steps': 2}, but must be a Repulsion: Repulsion\(scope="),

@@ -10,7 +10,7 @@ import skimage.data
 import tiny
 import torch
 import torch.nn.functional as F
-from ctxrep_plugins.faithful import CHECKS, EDGES_LEAST, LPIPS_MARGIN, LPIPS_WHOLE
+from ctxrep_plugins.faithful import CHECKS, EDGES_LEAST, LPIPS_MARGIN, LPIPS_WHOLE, Structure
 from PIL import Image
 from torch import Tensor
 
@@ -302,3 +302,11 @@ def test_drift_of_the_whole_counts_where_a_mask_says_what_may_change() -> None:
     blurred = F.avg_pool2d(SOURCE, 9, 1, 4, count_include_pad=False)
     assert "preservation" in objections(case(blurred, INSIDE, trip=SOURCE))[0]
     assert objections(case(blurred, INSIDE, trip=blurred)) == [set()]
+
+
+def test_what_most_of_a_set_lose_of_the_edges_was_asked_for() -> None:
+    blurred = F.avg_pool2d(ROUND_TRIP, 7, 1, 3, count_include_pad=False)
+    alone = Structure().verdicts(case(torch.cat([blurred, 0.5 * ROUND_TRIP, 0.6 * ROUND_TRIP])))
+    assert [verdict.kept for verdict in alone] == [False, True, True]
+    together = Structure().verdicts(case(torch.cat([blurred, 0.9 * blurred, 0.8 * blurred])))
+    assert all(verdict.kept and verdict.value < EDGES_LEAST for verdict in together)

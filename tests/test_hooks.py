@@ -97,9 +97,9 @@ class Replacing(ModelHook):
 
 
 def hooked_blocks(scope: str) -> set[tuple[str, int]]:
-    """Of two double and two single blocks; "middle" is the second double and the first single one."""
-    if scope == "middle":
-        return {(DOUBLE, 1), (SINGLE, 0)}
+    """Of two double and two single blocks, some scopes take a share."""
+    if scope in ("middle", "late-double"):
+        return {(DOUBLE, 1), (SINGLE, 0)} if scope == "middle" else {(DOUBLE, 1)}
     return {block for block in BLOCKS if block[0] in FluxKontext.scopes[scope].blocks}
 
 

@@ -8,6 +8,7 @@ the bound if it does worse. docs/faithfulness.md says how the bounds were found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.contracts import Case, Check, Verdict
@@ -152,7 +153,8 @@ class Structure(Check):
 
     A part is a window of a quarter of the short side with at least half of the picture's mean edges. 1: all of them,
     in their old direction, whatever the contrast; 0: none; below: turned round. This is what an edit of the
-    whole picture, which may change every colour, has to keep; edits of a part have their outside judged instead.
+    whole picture, which may change every colour, has to keep; edits of a part have their outside judged instead. Where
+    most of a set lose edges, they were asked to, and half of the median of the others is enough.
     """
 
     name = "structure"
@@ -160,14 +162,15 @@ class Structure(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
+        whole = seen.where == "whole"
+        values = [_edges(*views) for views in zip(seen.untouched, seen.edits, seen.outside, strict=True)]
         verdicts = []
-        for i in range(len(seen.edits)):
-            value = _edges(seen.untouched[i], seen.edits[i], seen.outside[i])
-            least = EDGES_LEAST if seen.where == "whole" else -1.0
+        for i, value in enumerate(values):
+            others = values[:i] + values[i + 1 :] or [1.0]
+            least = min(EDGES_LEAST, median(others) / 2) if whole else -1.0
             kept = value >= least
             reason = f"{value:.2f} of the source's edges are still there in the worst part"
-            if seen.where == "whole":
-                reason += f", {'at least' if kept else 'below'} {least:.2f}"
+            reason += f", {'at least' if kept else 'below'} {least:.2f}" if whole else ""
             verdicts.append(Verdict(kept, "edges kept", value, least, reason, where(seen, i)))
         return verdicts
 
