@@ -7,10 +7,12 @@ import ctxrep_plugins.nano as nano
 import numpy as np
 import pytest
 import torch
+from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
 from ctxrep_plugins.nano import autoencoder, photos, spread, text, train, world
 from ctxrep_plugins.nano.judge import Judge
 from ctxrep_plugins.nano.model import SETTLED, loss
 from ctxrep_plugins.nano.pairs import Pairs
+from diffusers import FluxKontextPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,6 +22,7 @@ from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.sampling import round_trip
 
 FOLDER = nano.WEIGHTS / "kontext-nano"
+PIPELINES = {"kontext-nano": FluxKontextPipeline, "sd3-nano": StableDiffusion3InstructPix2PixPipeline}
 
 
 @pytest.fixture(scope="module")
@@ -107,22 +110,26 @@ def test_the_judge_refuses_what_is_not_whole_or_moved_the_rest(pipeline, crop, h
     assert not judge(_spoiled(picture, how)).right
 
 
-def test_weights_load_with_diffusers_alone_and_fit_the_wheel():
-    from diffusers import FluxKontextPipeline
+ENCODERS = {"kontext-nano": ["CLIPTextModel", "T5EncoderModel"], "sd3-nano": ["CLIPTextModelWithProjection"] * 2}
 
-    plain = FluxKontextPipeline.from_pretrained(FOLDER)
-    assert type(plain.text_encoder).__name__ == "CLIPTextModel"
-    assert type(plain.text_encoder_2).__name__ == "T5EncoderModel"
-    size = sum(f.stat().st_size for f in FOLDER.rglob("*") if f.is_file())
+
+@pytest.mark.parametrize("name", list(nano.MODELS))
+def test_weights_load_with_their_pipeline_alone_and_fit_the_wheel(name: str):
+    folder = nano.WEIGHTS / name
+    plain = PIPELINES[name].from_pretrained(folder)
+    assert [type(e).__name__ for e in (plain.text_encoder, plain.text_encoder_2)] == ENCODERS[name]
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     assert size < 25_000_000
-    assert not list(FOLDER.rglob("*.bin"))
+    assert not list(folder.rglob("*.bin"))
 
 
 def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
     assert float(autoencoder.decibels(pipeline.vae, photos.held_out(), 200).mean()) >= 32
 
 
-def test_plain_edits_are_right_and_repulsion_spreads_them(pipeline):
+@pytest.mark.parametrize("name", list(nano.MODELS))
+def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
+    pipeline = load_pipeline(name)
     work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
     trials = [
         [spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work]

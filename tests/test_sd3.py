@@ -115,7 +115,7 @@ def test_the_untouched_parts_of_the_batch_stay_bit_identical(
 ) -> None:
     """In every block of the first step."""
     before = outputs(pipeline, lambda: edit(picture, strength=0, **options))
-    after = outputs(pipeline, lambda: edit(picture, strength=3, **options))
+    after = outputs(pipeline, lambda: edit(picture, strength=3, scope="generated", **options))
     parts = catalog.adapter_for(pipeline).guidance
     for plain, moved in zip(before, after, strict=True):
         for one, other in zip(plain[0], moved[0], strict=True):

@@ -23,7 +23,7 @@ SIDE, INSTRUCT_SIDE = 1024, 512  # pixels, of a square picture
 class _StableDiffusion3(Adapter):
     """The text stream is [CLIP tokens | T5 tokens]; the last block returns none.
 
-    The default is what suits sd3-nano; on the big models nothing was measured.
+    The default is what suits sd3-nano (docs/sd3-nano.md); on the big models nothing was measured.
     """
 
     streams = {BLOCKS: ("text", "image")}
@@ -40,7 +40,7 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(scope="generated", steps=2, anchor=True)
+    default = Repulsion(scope="paper", strength=1.5, steps=2, schedule="linear", anchor=True)
     guidance = ("unconditional", "conditional")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:

@@ -14,6 +14,7 @@ ctxrep_api = "1.0"
 WEIGHTS = Path(__file__).with_name("weights")
 MODELS = {
     "kontext-nano": "FLUX.1 Kontext in miniature: edits any photograph at 64 pixels, in six ways",
+    "sd3-nano": "Stable Diffusion 3 that edits by instruction, in miniature: the same edits",
 }
 ADVICE = (
     "It knows: add a sticker, add a frame, change the light, change the style, recolour it, change the "
