@@ -155,7 +155,7 @@ def test_help_names_everything() -> None:
 
 def test_models() -> None:
     text = call("models").stdout
-    for word in ("kontext-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", "generated (default)", "paper"):
+    for word in ("kontext-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", "middle (default)", "paper (default)"):
         assert word in text
 
 
