@@ -155,7 +155,8 @@ def test_help_names_everything() -> None:
 
 def test_models() -> None:
     text = call("models").stdout
-    for word in ("kontext-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", "middle (default)", "paper (default)"):
+    scopes = ("middle (default)", "paper (default)")
+    for word in ("kontext-nano", "sd3-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", *scopes):
         assert word in text
 
 
