@@ -8,6 +8,7 @@ found.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -35,21 +36,16 @@ OTHERS = 2.0  # times that of the set's median edit, where that is more
 class _Objects(Check):
     """Looks at windows that lie in what was changed, but not by every edit of the set. Needs three edits, no mask."""
 
-    def _candidates(self, seen: Evidence, i: int) -> tuple[Tensor, Tensor] | None:
-        """Those windows of edit i, and the places of all windows that they are: None where there are none."""
-        import torch
+    def verdicts(self, case: Case) -> Sequence[Verdict]:
+        seen = case.evidence
+        changed = (_small(seen.regions[:, None].float()) > 0.5).float()  # (n, 1, h, w)
+        asked = seen.where == "estimated" and len(changed) > 2 and min(changed.shape[2:]) >= WINDOW
+        places = [_alone(changed, i) if asked else None for i in range(len(changed))]
+        return [self._verdict(seen, i, found) for i, found in enumerate(places)]
 
-        regions = _small(seen.regions[:, None].float())  # (n, 1, h, w)
-        if seen.where != "estimated" or len(regions) < 3 or min(regions.shape[2:]) < WINDOW:
-            return None
-        changed = (regions > 0.5).float()
-        asked = torch.cat([changed[:i], changed[i + 1 :]]).amin(0, keepdim=True)  # (1, 1, h, w)
-        own = _windows(changed[i : i + 1] * (1 - asked)).mean(1)  # (windows,)
-        places = (own >= FULL).nonzero().flatten()
-        if not len(places):
-            return None
-        places = places[torch.linspace(0, len(places) - 1, min(len(places), MOST_WINDOWS)).long()]
-        return _windows(_small(seen.edits[i : i + 1]))[places], places
+    @abstractmethod
+    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
+        """Of edit i, by its windows at `places`, (candidates,); None where there are none."""
 
 
 class Moved(_Objects):
@@ -62,23 +58,19 @@ class Moved(_Objects):
     name = "moved"
     summary = "whether a changed part shows another place of the source"
 
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        seen = case.evidence
-        verdicts = []
-        for i in range(len(seen.edits)):
-            found = self._candidates(seen, i)
-            value = 0.0 if found is None else self._copied(seen, i, *found)
-            kept = value <= COPY_MOST
+    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
+        value, reason = 0.0, "nothing that changed could be another place of the source"
+        if places is not None:
+            value = self._copied(seen, i, places)
             reason = f"another place of the source explains a changed part {value:.1f} times as well as its own does, "
-            reason += f"{'within' if kept else 'over'} {COPY_MOST:.1f}"
-            reason = "nothing that changed could be another place of the source" if found is None else reason
-            verdicts.append(Verdict(kept, "copied content", value, COPY_MOST, reason, where(seen, i)))
-        return verdicts
+            reason += f"{'within' if value <= COPY_MOST else 'over'} {COPY_MOST:.1f}"
+        return Verdict(value <= COPY_MOST, "copied content", value, COPY_MOST, reason, where(seen, i))
 
-    def _copied(self, seen: Evidence, i: int, windows: Tensor, places: Tensor) -> float:
+    def _copied(self, seen: Evidence, i: int, places: Tensor) -> float:
         import torch
 
-        source = _windows(_small(seen.untouched[i : i + 1]))  # (windows, numbers)
+        edit, source = (_windows(_small(x[i : i + 1])) for x in (seen.edits, seen.untouched))  # (windows, numbers)
+        windows = edit[places]  # (candidates, numbers)
         elsewhere = torch.cdist(windows, source).amin(1) / windows.shape[1] ** 0.5  # (candidates,)
         a, b = (_centred(x) for x in (windows, source[places]))  # (candidates, numbers)
         gain = (a * b).sum(1) / b.square().sum(1).clamp_min(1e-9)
@@ -95,18 +87,13 @@ class Missing(_Objects):
     name = "missing"
     summary = "whether a changed part has lost what the source shows there, and shows nothing instead"
 
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        seen = case.evidence
-        verdicts = []
-        for i in range(len(seen.edits)):
-            found = self._candidates(seen, i)
-            value = 1.0 if found is None else self._left(seen, i, found[1])
-            kept = value >= DETAIL_LEAST
+    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
+        value, reason = 1.0, "nothing that changed could have lost its detail"
+        if places is not None:
+            value = self._left(seen, i, places)
             reason = f"a changed part has {value:.2f} of the detail that the source has there, "
-            reason += f"{'at least' if kept else 'below'} {DETAIL_LEAST:.2f}"
-            reason = "nothing that changed could have lost its detail" if found is None else reason
-            verdicts.append(Verdict(kept, "detail left", value, DETAIL_LEAST, reason, where(seen, i)))
-        return verdicts
+            reason += f"{'at least' if value >= DETAIL_LEAST else 'below'} {DETAIL_LEAST:.2f}"
+        return Verdict(value >= DETAIL_LEAST, "detail left", value, DETAIL_LEAST, reason, where(seen, i))
 
     def _left(self, seen: Evidence, i: int, places: Tensor) -> float:
         edit, source = (
@@ -161,6 +148,18 @@ class Grain(_Whole):
             return not_asked(case.evidence, "unexplained in a typical pixel", GRAIN_MOST)
         typical = case.evidence.unexplained.flatten(1).median(1).values  # (n,)
         return self._verdicts(case, "unexplained in a typical pixel", typical.tolist(), GRAIN_MOST, "a typical pixel")
+
+
+def _alone(changed: Tensor, i: int) -> Tensor | None:
+    """Places of the windows that edit i changed and not all others did; None: no such window. changed: (n, 1, h, w)."""
+    import torch
+
+    others = torch.cat([changed[:i], changed[i + 1 :]]).amin(0, keepdim=True)  # (1, 1, h, w)
+    own = _windows(changed[i : i + 1] * (1 - others)).mean(1)  # (windows,)
+    places = (own >= FULL).nonzero().flatten()
+    if not len(places):
+        return None
+    return places[torch.linspace(0, len(places) - 1, min(len(places), MOST_WINDOWS)).long()]
 
 
 def _small(pictures: Tensor) -> Tensor:
