@@ -14,7 +14,7 @@ from ctxrep_plugins.nano.photos import BUCKETS
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
-from ctxrep_edit.models import PROFILE
+from ctxrep_edit.models import PROFILE, load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
 STEPS = 12  # of the sampler
@@ -40,7 +40,7 @@ class Model(nn.Module):
 
     def load(self, folder: Path) -> AutoencoderTiny:
         """Takes over the weights of the pipeline in `folder`, and returns its autoencoder."""
-        trained = DiffusionPipeline.from_pretrained(folder)
+        trained = load_pipeline(str(folder), progress=False)
         for name, part in self.named_children():
             part.load_state_dict(getattr(trained, name).state_dict())
         vae: AutoencoderTiny = trained.vae

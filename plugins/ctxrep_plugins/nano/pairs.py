@@ -15,11 +15,11 @@ from torch import Tensor
 SHARE = (0.5, 0.125, 0.125, 0.125, 0.125)  # of each bucket
 EDITS = {
     "sticker": 0.25,
-    "frame": 0.13,
-    "light": 0.13,
-    "style": 0.22,
-    "recolour": 0.13,
-    "weather": 0.14,
+    "frame": 0.15,
+    "light": 0.10,
+    "style": 0.15,
+    "recolour": 0.10,
+    "weather": 0.25,
 }  # of all pairs
 EVEN = 0.25  # share of the pairs, and of each batch, whose answers are drawn evenly
 CHUNK = 128

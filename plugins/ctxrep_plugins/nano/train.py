@@ -46,10 +46,12 @@ def optimisers(model: Model) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True) -> None:
+def train(
+    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0
+) -> None:
     """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
 
-    mixed: under autocast to bfloat16.
+    mixed: under autocast to bfloat16. rates: share of the peak learning rates.
     """
     everything = optimisers(model)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -66,7 +68,7 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, m
         block.compile(dynamic=False)
     smooth, began = None, time.monotonic()
     for step in range(start, steps):
-        scale = autoencoder.rate(step, steps)
+        scale = rates * autoencoder.rate(step, steps)
         for peak, optimiser in zip((MATRIX_RATE, PEAK_RATE), everything, strict=True):
             optimiser.param_groups[0]["lr"] = peak * scale
         batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
@@ -106,12 +108,13 @@ def train(model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, m
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The pipeline goes into a folder in here.")
 @click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
 @click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
+@click.option("--rates", default=1.0, help="Share of the peak learning rates; less than 1 suits --start.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
 @click.option("--float32", is_flag=True, help="No bfloat16: faster on a CPU whose matrix units do not know it.")
 def main(
     name: str, folder: Path, work: Path, start: Path | None, taken: Path | None, out: Path, decoder_steps: int,
-    steps: int, pairs: int, seed: int, float32: bool,
+    steps: int, rates: float, pairs: int, seed: int, float32: bool,
 ) -> None:  # fmt: skip
     """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def main(
         vae = autoencoder.build()
         autoencoder.fit_encoder(vae, pictures, seed)
         autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
-    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed, not float32)
+    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed, not float32, rates)
     save(model, vae, out / name)
     print(f"The pipeline is in {out / name}")
 
