@@ -28,6 +28,7 @@ COLUMNS = {
     "evaluations": "evaluations / plain",
 }
 SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "time")  # in a terminal
+OTHERS = ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")  # colours of curves that are not ours
 Row = dict[str, Any]
 
 
@@ -159,25 +160,47 @@ def need_matplotlib() -> None:
 
 
 def draw(file: Path, rows: Sequence[Row]) -> None:
-    """Distinct right answers against share right over the open instructions, one curve per method over its strength."""
+    """Distinct right answers against share right over the open instructions, with their intervals.
+
+    One curve per method over its own strength. A star is a method as it comes, a small square one of its scopes.
+    """
     import io
 
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(7 * len(models), 5.5), layout="constrained")
+    figure = Figure(figsize=(8 * len(models), 6.5), layout="constrained")
     for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        axes.set_prop_cycle(color=["black", *(f"tab:{name}" for name in OTHERS)])
         mine = [row for row in rows if row["model"] == model and "error" not in row]
         for family in dict.fromkeys(row["family"] for row in mine):
-            curve = sorted((r for r in mine if r["family"] == family), key=lambda r: r["strength"] or 0)
-            style = {"marker": "o", "linewidth": 2.5 if family.startswith("contextual") else 1.2}
-            axes.plot([r["right"] for r in curve], [r["distinct"] for r in curve], label=family, **style)
+            name, _, scope = family.partition("/")
+            of_it = [row for row in mine if row["family"] == family]
+            curve = sorted((r for r in of_it if r["strength"] is not None), key=lambda r: r["strength"])
+            style: dict[str, Any] = {"label": None if scope else name, "linewidth": 1.2}
+            if name == "contextual":
+                style |= {"color": "0.55" if scope else "crimson", "linewidth": 2.5}
+            (line,) = axes.plot(*_points(curve), marker="o", markersize=4, **style)
+            asis = _points([row for row in of_it if row["strength"] is None])
+            marker = {"marker": "s", "s": 22} if scope else {"marker": "*", "s": 220}
+            axes.scatter(*asis, color=line.get_color(), zorder=3, **marker)
+            if scope:
+                for x, y in zip(*asis, strict=True):
+                    axes.annotate(scope, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.45")
+                continue
+            for row in of_it:
+                (x, *x_ends), (y, *y_ends) = row["open"]["right"], row["open"]["distinct"]
+                axes.plot(x_ends, [y, y], [x, x], y_ends, color=line.get_color(), linewidth=0.7, alpha=0.35)
         axes.set(title=str(model), xlabel="share right", ylabel=f"distinct right answers of {rows[0]['n']}")
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="best", fontsize="small")
     stream = io.BytesIO()
-    figure.savefig(stream, format=file.suffix.lstrip(".") or "png", dpi=120)
+    figure.savefig(stream, format=file.suffix.lstrip(".") or "png", dpi=110)
     _save(file, stream.getvalue())
+
+
+def _points(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return [row["right"] for row in rows], [row["distinct"] for row in rows]
 
 
 def _save(file: Path, content: bytes) -> None:

@@ -28,8 +28,8 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
     "contextual": (0.3, 1.0, 3.0),
     "prompt-noise": (3.0, 10.0, 30.0),
     "cads": (0.1, 0.3, 1.0),
-    "particle-guidance": (1.0, 3.0, 10.0),
-    "sparke": (0.03, 0.1, 0.3),
+    "particle-guidance": (2.0, 5.0, 10.0),
+    "sparke": (0.03, 0.06, 0.12),
     "dave": (0.3, 0.6, 1.0),
     "group-inference": (1.0, 10.0),
 }
