@@ -123,6 +123,18 @@ def test_weights_load_with_their_pipeline_alone_and_fit_the_wheel(name: str):
     assert not list(folder.rglob("*.bin"))
 
 
+@pytest.mark.parametrize("name", list(nano.MODELS))
+def test_training_starts_from_the_weights_of_a_folder(name: str):
+    torch.manual_seed(0)
+    model = train._untrained(name)
+    vae = model.load(nano.WEIGHTS / name)
+    trained = load_pipeline(name)
+    for ours, theirs in ((model.transformer, trained.transformer), (model.text_encoder, trained.text_encoder)):
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+    assert vae.config.scaling_factor == trained.vae.config.scaling_factor
+
+
 def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
     assert float(autoencoder.decibels(pipeline.vae, photos.held_out(), 200).mean()) >= 32
 
