@@ -31,7 +31,7 @@ def run(page: Path) -> dict[str, Any]:
 
 def command_lines(page: Path) -> Iterator[str]:
     """Every `ctxrep-edit ...` of a page: lines of its code blocks that are not Python, and inline code."""
-    text = page.read_text("utf-8")
+    text = page.read_text("utf-8").replace("\\\n", " ")  # a line that goes on is one command
     for language, block in FENCE.findall(text):
         if language != "python":
             yield from re.findall(r"^(?:\$ )?(ctxrep-edit .*)", block, re.MULTILINE)
