@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 from ctxrep_edit.errors import InputError
@@ -49,12 +50,14 @@ class Repulsion:
             value = getattr(self, name)
             if name == "eta" and value is None:
                 continue
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if not isinstance(value, Real) or not math.isfinite(value) or value < 0:
                 raise InputError(f"{name} is {value!r}, but must be a finite number >= 0; 0 switches repulsion off.")
+            object.__setattr__(self, name, float(value))  # numpy's numbers, too, end in reports
         for name in ("steps", "iterations"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise InputError(f"{name} of the repulsion is {value!r}, but must be a whole number >= 1.")
+            object.__setattr__(self, name, int(value))
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(known)}.")

@@ -1,9 +1,11 @@
 """Repulsion on a real transformer: where it moves tokens, where it does not, and that it leaves no trace."""
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -458,6 +460,11 @@ def test_arguments_that_cannot_be_used(pipeline: Any) -> None:
 def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Repulsion(**change)
+
+
+def test_settings_from_numpy_are_plain_numbers() -> None:
+    found = Repulsion(strength=np.float32(0.5), eta=np.float32(2), steps=np.int64(3), iterations=np.int32(4))
+    assert json.loads(json.dumps(asdict(found))) == asdict(Repulsion(strength=0.5, eta=2.0, steps=3, iterations=4))
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["strength", "eta"])
