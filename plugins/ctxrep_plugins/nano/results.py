@@ -28,7 +28,8 @@ COLUMNS = {
     "evaluations": "evaluations / plain",
 }
 SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "time")  # in a terminal
-OTHERS = ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")  # colours of curves that are not ours
+OURS = "crimson"
+OTHERS = ("black", *(f"tab:{c}" for c in ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")))
 Row = dict[str, Any]
 
 
@@ -162,7 +163,8 @@ def need_matplotlib() -> None:
 def draw(file: Path, rows: Sequence[Row]) -> None:
     """Distinct right answers against share right over the open instructions, with their intervals.
 
-    One curve per method over its own strength. A star is a method as it comes, a small square one of its scopes.
+    One curve per method over its own strength, with a star for the method as it comes; a small square for a scope as it
+    comes.
     """
     import io
 
@@ -171,32 +173,34 @@ def draw(file: Path, rows: Sequence[Row]) -> None:
     models = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(8 * len(models), 6.5), layout="constrained")
     for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
-        axes.set_prop_cycle(color=["black", *(f"tab:{name}" for name in OTHERS)])
+        axes.set_prop_cycle(color=OTHERS)
         mine = [row for row in rows if row["model"] == model and "error" not in row]
-        for family in dict.fromkeys(row["family"] for row in mine):
-            name, _, scope = family.partition("/")
-            of_it = [row for row in mine if row["family"] == family]
-            curve = sorted((r for r in of_it if r["strength"] is not None), key=lambda r: r["strength"])
-            style: dict[str, Any] = {"label": None if scope else name, "linewidth": 1.2}
-            if name == "contextual":
-                style |= {"color": "0.55" if scope else "crimson", "linewidth": 2.5}
-            (line,) = axes.plot(*_points(curve), marker="o", markersize=4, **style)
-            asis = _points([row for row in of_it if row["strength"] is None])
-            marker = {"marker": "s", "s": 22} if scope else {"marker": "*", "s": 220}
-            axes.scatter(*asis, color=line.get_color(), zorder=3, **marker)
-            if scope:
-                for x, y in zip(*asis, strict=True):
-                    axes.annotate(scope, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.45")
-                continue
-            for row in of_it:
-                (x, *x_ends), (y, *y_ends) = row["open"]["right"], row["open"]["distinct"]
-                axes.plot(x_ends, [y, y], [x, x], y_ends, color=line.get_color(), linewidth=0.7, alpha=0.35)
+        scopes = [row for row in mine if "/" in row["family"] and row["strength"] is None]
+        others = [row for row in mine if row not in scopes]
+        for family in dict.fromkeys(row["family"] for row in others):
+            _curve(axes, family, [row for row in others if row["family"] == family])
+        axes.scatter(*_points(scopes), marker="s", s=22, color="0.55", zorder=3)
+        for row in scopes:
+            place, name = (row["right"], row["distinct"]), row["family"].partition("/")[2]
+            axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.45")
         axes.set(title=str(model), xlabel="share right", ylabel=f"distinct right answers of {rows[0]['n']}")
         axes.grid(alpha=0.3)
-        axes.legend(loc="best", fontsize="small")
+        if others:
+            axes.legend(loc="best", fontsize="small")
     stream = io.BytesIO()
     figure.savefig(stream, format=file.suffix.lstrip(".") or "png", dpi=110)
     _save(file, stream.getvalue())
+
+
+def _curve(axes: Any, family: str, rows: Sequence[Row]) -> None:
+    style = {"color": OURS, "linewidth": 2.5} if family == "contextual" else {"linewidth": 1.2}
+    curve = sorted((row for row in rows if row["strength"] is not None), key=lambda row: row["strength"])
+    (line,) = axes.plot(*_points(curve), marker="o", markersize=4, label=family, **style)
+    as_it_comes = [row for row in rows if row["strength"] is None]
+    axes.scatter(*_points(as_it_comes), marker="*", s=220, color=line.get_color(), zorder=3)
+    for row in rows:
+        (x, *x_ends), (y, *y_ends) = row["open"]["right"], row["open"]["distinct"]
+        axes.plot(x_ends, [y, y], [x, x], y_ends, color=line.get_color(), linewidth=0.7, alpha=0.35)
 
 
 def _points(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
