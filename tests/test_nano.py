@@ -196,7 +196,7 @@ def test_answers_drawn_evenly_are_trained_on_with_little_noise_only(tmp_path: Pa
     assert torch.equal(next(model.transformer.parameters()), next(load_pipeline(FOLDER).transformer.parameters()))
     pictures = [np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)]
     batch = Pairs(pictures, vae, 1500, tmp_path, 0).batch(40, np.random.default_rng(0))
-    assert batch.even.sum() == 10
+    assert batch.even.sum() == 16
     asked: list[torch.Tensor] = []
 
     def velocity(noisy, source, sigma, phrase):
@@ -207,6 +207,17 @@ def test_answers_drawn_evenly_are_trained_on_with_little_noise_only(tmp_path: Pa
     value = loss(model, batch, torch.Generator().manual_seed(0))
     assert value.isfinite()
     assert asked[0][batch.even].max() <= SETTLED < asked[0][~batch.even].max()
+
+
+def test_training_crops_are_taken_where_there_is_something_to_see():
+    rng = np.random.default_rng(0)
+    picture = np.full((600, 600, 3), 128, np.uint8)
+    picture[:300, :300] = rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    busy, usual = (
+        np.mean([crop([picture], (64, 64), rng).std() > 0.02 for _ in range(60)])
+        for crop in (photos.busy_crop, photos.crop)
+    )
+    assert busy > usual + 0.2
 
 
 @pytest.mark.parametrize("name", ["kontext-nano", "sd3-nano"])

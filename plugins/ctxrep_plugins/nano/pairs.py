@@ -21,7 +21,7 @@ EDITS = {
     "recolour": 0.10,
     "weather": 0.25,
 }  # of all pairs
-EVEN = 0.25  # share of the pairs, and of each batch, whose answers are drawn evenly
+EVEN = 0.4  # share of the pairs, and of each batch, whose answers are drawn evenly
 CHUNK = 128
 
 
@@ -81,7 +81,7 @@ def _make(
         for _ in range(CHUNK):
             choices = by_edit[rng.choice(len(by_edit), p=shares)][bool(rng.random() < 0.5)]
             request = choices[rng.integers(len(choices))]
-            picture = photos.augment(photos.crop(pictures, bucket, rng), rng)
+            picture = photos.augment(photos.busy_crop(pictures, bucket, rng), rng)
             even = bool(rng.random() < EVEN)
             answer = request.edit.draw(request.pins, rng, even)
             pairs.append((picture, world.render(request.edit, picture, answer)))

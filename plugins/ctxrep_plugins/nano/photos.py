@@ -61,6 +61,12 @@ def crop(pictures: Sequence[np.ndarray], bucket: tuple[int, int], rng: np.random
     return out[:, ::-1].copy() if rng.random() < 0.5 else out
 
 
+def busy_crop(pictures: Sequence[np.ndarray], bucket: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Of three random crops the one whose pixels differ most from those below them: wallpapers are mostly sky."""
+    crops = [crop(pictures, bucket, rng) for _ in range(3)]
+    return max(crops, key=lambda picture: np.square(np.diff(picture, axis=0)).mean())
+
+
 def augment(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Strong colour changes: permuted channels, gains, lifts, contrast, grey. Same shape and range."""
     out = picture
