@@ -40,7 +40,7 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(scope="paper", strength=1.4, steps=5, iterations=5, schedule="linear", anchor=True)
+    default = Repulsion(scope="paper", strength=1.0, steps=5, iterations=5, schedule="linear", anchor=True)
     guidance = ("unconditional", "conditional")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
