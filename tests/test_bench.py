@@ -61,10 +61,17 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     again = json.loads((tmp_path / "x.json").read_text())
     assert again[0]["distinct"] == plain["distinct"]
     assert again[1]["right"] == ours["right"]
-    trials.write_text(lines[0].replace(f": {VERSION}", ": 0") + "\n")
+    other = spread("--method", "contextual", "--tau", "1", "--trials", tmp_path / "trials.jsonl")
+    assert other.exit_code == 1
+    assert "was written with {'steps': 3}, this run has {'steps': 1}: name another --trials file" in other.stderr
+    trials.write_text(lines[0].replace(f'"version": {VERSION}', '"version": 0') + "\n")
     other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")
     assert other.exit_code == 1
-    assert "name another --trials file, or delete this one" in other.stderr
+    assert "{'version': 0}" in other.stderr
+    assert "or delete this one" in other.stderr
+    trials.write_text("[]\n")
+    other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")
+    assert "is no file of trials" in other.stderr
 
 
 @pytest.mark.parametrize(

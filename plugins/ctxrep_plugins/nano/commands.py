@@ -6,6 +6,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def spread(
     from ctxrep_plugins.nano import spread as measure
     from rich.console import Console
 
-    from ctxrep_edit.models import load_pipeline
+    from ctxrep_edit.models import default_settings, load_pipeline
 
     if sweep and names:
         raise InputError("--sweep takes every strategy, so that --method has no meaning beside it: give one of them.")
@@ -69,9 +70,11 @@ def spread(
     rows = []
     for model in models or ("kontext-nano",):
         pipeline = load_pipeline(model)
+        settings = replace(default_settings(pipeline), **changes)
         methods = _methods(pipeline, names, sweep, changes)
         work = list(measure.tasks(pictures, photos, seed))
-        with outcome.Results(trials, model=model, n=n, seed=seed, folder=str(folder or "")) as found:
+        asked = {"model": model, "n": n, "seed": seed, "folder": str(folder or "")}
+        with outcome.Results(trials, **asked, **asdict(settings)) as found:
             for task, how in _left(work, methods, found):
                 try:
                     found.add(how, measure.run(pipeline, task, how, n))
@@ -90,14 +93,17 @@ def _methods(pipeline: Any, names: Sequence[str], sweep: bool, changes: dict[str
     from ctxrep_plugins.nano import spread as measure
 
     from ctxrep_edit import catalog
+    from ctxrep_edit.models import default_settings
 
     if not sweep:
         return [measure.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
+    own = changes.get("scope") or default_settings(pipeline).scope
     found = ["plain"]
     for name, strategy in catalog.STRATEGIES.all().items():
         found += [f"{name}:{strength:g}" for strength in measure.SWEEP.get(name, (strategy.strength,))]
-        if strategy.repels:  # as it comes, and in every scope
-            found += [name, *(f"{name}/{scope}" for scope in catalog.adapter_for(pipeline).scopes)]
+        if strategy.repels:  # as it comes, and in every other scope
+            scopes = (scope for scope in catalog.adapter_for(pipeline).scopes if scope != own)
+            found += [name, *(f"{name}/{scope}" for scope in scopes)]
     return [measure.method(name, pipeline, changes) for name in found]
 
 

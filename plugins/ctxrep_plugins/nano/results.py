@@ -13,7 +13,7 @@ from ctxrep_plugins.nano.spread import PLAIN, Method, Task, Trial, summary
 
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 
-VERSION = 2  # of the trials file
+VERSION = 3  # of the trials file
 COLUMNS = {
     "distinct": "distinct right",
     "entropy": "entropy",
@@ -28,6 +28,7 @@ COLUMNS = {
     "evaluations": "evaluations / plain",
 }
 SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "time")  # in a terminal
+WIDTH = 0.15  # of the plot, in share right
 OURS = "crimson"
 OTHERS = ("black", *(f"tab:{c}" for c in ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")))
 Row = dict[str, Any]
@@ -49,11 +50,13 @@ class Results:
         if self._file is None:
             return self
         try:
-            lines = self._file.read_text("utf-8").splitlines() if self._file.exists() else []
-            self._read(lines)
+            text = self._file.read_text("utf-8") if self._file.exists() else ""
+            self._read(text.splitlines())
             self._stream = self._file.open("a", encoding="utf-8")
-            if not lines:
+            if not text:
                 self._write(self.settings)
+            elif not text.endswith("\n"):  # ends what was cut off
+                self._stream.write("\n")
         except OSError as error:
             raise OutputError(f"{self._file} cannot be used: {error.strerror}. Name another --trials file.") from error
         return self
@@ -66,11 +69,12 @@ class Results:
         if not lines:
             return
         try:
-            head, *rest = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off
+            head, *rest = [json.loads(line) for line in lines if line.endswith("}")]  # others were cut off
             if head != self.settings:
+                was, now = (dict(a.items() - b.items()) for a, b in ((head, self.settings), (self.settings, head)))
                 raise InputError(
-                    f"{self._file} was written with {head}, this run has {self.settings}: name another --trials file, "
-                    "or delete this one."
+                    f"{self._file} was written with {was}, this run has {now}: name another --trials file, or delete "
+                    "this one."
                 )
             for entry in rest:
                 trial = Trial(**{k: math.nan if v is None else v for k, v in entry.items()})
@@ -164,7 +168,7 @@ def draw(file: Path, rows: Sequence[Row]) -> None:
     """Distinct right answers against share right over the open instructions, with their intervals.
 
     One curve per method over its own strength, with a star for the method as it comes; a small square for a scope as it
-    comes.
+    comes. Curves of methods that break the picture run out of the plot, which ends WIDTH below the best share.
     """
     import io
 
@@ -184,6 +188,9 @@ def draw(file: Path, rows: Sequence[Row]) -> None:
             place, name = (row["right"], row["distinct"]), row["family"].partition("/")[2]
             axes.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7, color="0.45")
         axes.set(title=str(model), xlabel="share right", ylabel=f"distinct right answers of {rows[0]['n']}")
+        shares = [row["right"] for row in mine]
+        if shares and min(shares) < max(shares) - WIDTH:
+            axes.set_xlim(max(shares) - WIDTH, max(shares) + 0.01)
         axes.grid(alpha=0.3)
         if others:
             axes.legend(loc="best", fontsize="small")
