@@ -40,7 +40,9 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(scope="paper", strength=1.0, steps=5, iterations=5, schedule="linear", anchor=True)
+    default = Repulsion(
+        scope="paper", strength=1.3, steps=4, schedule="linear", iterations=5, keep_norm=False, anchor=True
+    )
     guidance = ("unconditional", "conditional")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
