@@ -222,7 +222,10 @@ def attach(
     transformer = adapter.transformer(pipeline)
     registries: list[Any] = [getattr(module, "_diffusers_hook", None) for module in transformer.modules()]
     if any(NAME in registry.hooks for registry in registries if registry is not None):
-        raise RepulsionError("A repulsion is attached to this pipeline already: detach it first.")
+        raise RepulsionError(
+            "A repulsion is attached to this pipeline already: detach it first, or let the call that is editing with "
+            "it in another thread finish."
+        )
     if not settings.active:
         return run
     try:
