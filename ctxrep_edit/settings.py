@@ -50,9 +50,13 @@ class Repulsion:
             value = getattr(self, name)
             if name == "eta" and value is None:
                 continue
-            if not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+            try:
+                number = float(value) if isinstance(value, Real) else math.nan  # numpy's numbers, too, end in reports
+            except OverflowError:
+                number = math.inf
+            if not 0 <= number < math.inf:
                 raise InputError(f"{name} is {value!r}, but must be a finite number >= 0; 0 switches repulsion off.")
-            object.__setattr__(self, name, float(value))  # numpy's numbers, too, end in reports
+            object.__setattr__(self, name, number)
         for name in ("steps", "iterations"):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < 1:

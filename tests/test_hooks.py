@@ -448,6 +448,7 @@ def test_arguments_that_cannot_be_used(pipeline: Any) -> None:
     [
         ({"strength": -1}, "strength is -1, but must be a finite number >= 0"),
         ({"strength": float("nan")}, "strength is nan"),
+        ({"strength": 10**400}, "strength is 1000"),
         ({"strength": "strong"}, "strength is 'strong'"),
         ({"eta": float("inf")}, "eta is inf"),
         ({"steps": 0}, "steps of the repulsion is 0, but must be a whole number >= 1"),
