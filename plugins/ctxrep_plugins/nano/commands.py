@@ -71,7 +71,7 @@ def spread(
     for model in models or ("kontext-nano",):
         pipeline = load_pipeline(model)
         settings = replace(default_settings(pipeline), **changes)
-        methods = _methods(pipeline, names, sweep, changes)
+        methods = _methods(pipeline, names, sweep, changes, settings.scope)
         work = list(measure.tasks(pictures, photos, seed))
         asked = {"model": model, "n": n, "seed": seed, "folder": str(folder or "")}
         with outcome.Results(trials, **asked, **asdict(settings)) as found:
@@ -89,20 +89,21 @@ def spread(
         Console().print(outcome.table(rows, pinned))
 
 
-def _methods(pipeline: Any, names: Sequence[str], sweep: bool, changes: dict[str, Any]) -> list[Method]:
+def _methods(
+    pipeline: Any, names: Sequence[str], sweep: bool, changes: dict[str, Any], own_scope: str | None
+) -> list[Method]:
+    """own_scope: the one in which contextual repulsion comes."""
     from ctxrep_plugins.nano import spread as measure
 
     from ctxrep_edit import catalog
-    from ctxrep_edit.models import default_settings
 
     if not sweep:
         return [measure.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
-    own = changes.get("scope") or default_settings(pipeline).scope
     found = ["plain"]
     for name, strategy in catalog.STRATEGIES.all().items():
         found += [f"{name}:{strength:g}" for strength in measure.SWEEP.get(name, (strategy.strength,))]
         if strategy.repels:  # as it comes, and in every other scope
-            scopes = (scope for scope in catalog.adapter_for(pipeline).scopes if scope != own)
+            scopes = (scope for scope in catalog.adapter_for(pipeline).scopes if scope != own_scope)
             found += [name, *(f"{name}/{scope}" for scope in scopes)]
     return [measure.method(name, pipeline, changes) for name in found]
 
