@@ -1,8 +1,4 @@
-from .adapter import Adapter, Request, Scope
-from .api import OutsideItsWorld, diverse_edit
-from .assessing import assess
-from .contracts import Case, Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
-from .editset import Edit, EditSet
+from .api import assess, diverse_edit
 from .errors import (
     CtxrepError,
     InputError,
@@ -14,27 +10,56 @@ from .errors import (
     UnknownPipeline,
     WeightsError,
 )
-from .hooks import attach, detach, repelled
-from .hookspecs import API_VERSION, hookimpl
-from .models import load_pipeline
-from .perceptual import lpips_distance, lpips_map
-from .plugins import BrokenPlugin, register, unregister
+from .faithfulness.case import Case
+from .faithfulness.evidence import Evidence
+from .faithfulness.judgement import DEFAULT_CHECKS, judge
+from .faithfulness.lpips import MIN_LPIPS_SIDE, alexnet_features, lpips_distance, lpips_map, lpips_maps
+from .faithfulness.lpips_weights import ensure_weights
+from .faithfulness.registration import orientation
+from .imaging import ImageLike, brought_down, luma, read_image, to_tensor
+from .plugins.adapter import Adapter, Request, Scope
+from .plugins.catalog import CHECKS, EMBEDDERS, EXPORTERS, MODELS, STRATEGIES, adapter_for
+from .plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
+from .plugins.hookspecs import API_VERSION, hookimpl
+from .plugins.loading import BrokenPlugin, register, unregister
+from .plugins.profiles import default_settings
+from .repulsion.ascent import vendi_score
+from .repulsion.bank import Bank
+from .repulsion.clock import Clock, before_each_call
+from .repulsion.hooks import Attachment, attach, detach, repelled
+from .results.editset import Edit, EditSet
+from .results.png import encode_png
+from .results.sheet import contact_sheet
+from .sampling.pipelines import OutsideItsWorld, load_pipeline
+from .sampling.run import round_trip
 from .settings import Repulsion
 
 __version__: str
 
 __all__ = [
     "API_VERSION",
+    "CHECKS",
+    "DEFAULT_CHECKS",
+    "EMBEDDERS",
+    "EXPORTERS",
+    "MIN_LPIPS_SIDE",
+    "MODELS",
+    "STRATEGIES",
     "Adapter",
+    "Attachment",
+    "Bank",
     "BrokenPlugin",
     "Case",
     "Check",
+    "Clock",
     "CtxrepError",
     "Edit",
     "EditSet",
     "EmbeddedModel",
     "Embedder",
+    "Evidence",
     "Exporter",
+    "ImageLike",
     "InputError",
     "ModelError",
     "OutputError",
@@ -50,15 +75,31 @@ __all__ = [
     "UnknownPipeline",
     "Verdict",
     "WeightsError",
+    "adapter_for",
+    "alexnet_features",
     "assess",
     "attach",
+    "before_each_call",
+    "brought_down",
+    "contact_sheet",
+    "default_settings",
     "detach",
     "diverse_edit",
+    "encode_png",
+    "ensure_weights",
     "hookimpl",
+    "judge",
     "load_pipeline",
     "lpips_distance",
     "lpips_map",
+    "lpips_maps",
+    "luma",
+    "orientation",
+    "read_image",
     "register",
     "repelled",
+    "round_trip",
+    "to_tensor",
     "unregister",
+    "vendi_score",
 ]

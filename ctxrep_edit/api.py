@@ -1,84 +1,39 @@
-"""`diverse_edit`: one call, n different edits, each checked."""
+"""The two verbs: `diverse_edit` makes n different edits, each checked; `assess` scores pictures that anybody made."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from numbers import Integral
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from PIL import Image
-from torch import Tensor
-
-from ctxrep_edit import __version__, catalog, particles, plugins
-from ctxrep_edit.adapter import Adapter, Request
-from ctxrep_edit.assembling import assemble, settle
-from ctxrep_edit.bank import Bank
-from ctxrep_edit.contracts import Case, Check, Run, Strategy
-from ctxrep_edit.editset import EditSet
-from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import ImageLike, check_aspect, read_image, read_mask, shrink_mask, to_tensor
-from ctxrep_edit.models import DEFAULT_MODEL, Profile, default_settings, load_pipeline, profile
-from ctxrep_edit.retrying import OnUnfaithful, first_round, retry
-from ctxrep_edit.sampling import OnStep, round_trip, sample
+from ctxrep_edit import __version__
+from ctxrep_edit.faithfulness.case import Case
+from ctxrep_edit.faithfulness.given import read_given
+from ctxrep_edit.faithfulness.judgement import checks_named, judge
+from ctxrep_edit.imaging import ImageLike
+from ctxrep_edit.plugins.contracts import Check, Strategy
+from ctxrep_edit.plugins.loading import notify
+from ctxrep_edit.results.assembly import assemble, settle
+from ctxrep_edit.results.editset import EditSet
+from ctxrep_edit.sampling.plan import OnUnfaithful, plan
+from ctxrep_edit.sampling.rounds import Candidates, carry_out
+from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.settings import Repulsion
-
-OURS = (
-    "image",
-    "prompt",
-    "num_images_per_prompt",
-    "generator",
-    "num_inference_steps",
-    "mask_image",
-    "output_type",
-    "return_dict",
-)
-"""Arguments of a pipeline that `diverse_edit` sets itself."""
-
-DEFAULT_CHECKS = (
-    "preservation", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity", "grain",
-)  # fmt: skip
-"""What preserve="auto" asks."""
-
-
-class OutsideItsWorld(UserWarning):
-    """An embedded model was given an instruction that it was not trained on."""
 
 
 def diverse_edit(
-    image: ImageLike,
-    instruction: str,
-    n: int = 6,
-    *,
-    model: str | Path | None = None,
-    pipeline: Any = None,
-    strategy: str | Strategy = "contextual",
-    strength: float | Literal["auto"] = "auto",
-    scope: str | None = None,
-    repulsion: Repulsion | None = None,
-    seed: int | None = None,
-    steps: int | None = None,
-    mask: ImageLike | None = None,
-    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
-    realign: bool = False,
-    restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag",
-    retries: int = 2,
-    device: str | None = None,
-    dtype: Any = None,
-    progress: bool = True,
-    on_step: OnStep | None = None,
-    **pipeline_kwargs: Any,
-) -> EditSet:
+    image: ImageLike, instruction: str, n: int = 6, *,
+    model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
+    strength: float | Literal["auto"] = "auto", scope: str | None = None, repulsion: Repulsion | None = None,
+    seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
+    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
+    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, device: str | None = None, dtype: Any = None,
+    progress: bool = True, on_step: OnStep | None = None, **pipeline_kwargs: Any,
+) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 
     image: PIL image, path, bytes, numpy array or tensor, at most twelve times as long as wide; see
-        `imaging.read_image` for shapes and value ranges.
+        `read_image` for shapes and value ranges.
     instruction: what to change, in words. n: how many edits, >= 1.
     model: an embedded model's name (None: "kontext-nano"), a local pipeline folder, or a hub id. pipeline: your own
         loaded pipeline instead; it is left as it was found, also after an exception or Ctrl-C.
@@ -106,185 +61,50 @@ def diverse_edit(
     them CtxrepError.
     """
     # 1. Everything that can be wrong is found before anything runs.
-    source = read_image(image)
-    check_aspect(source, "image")
-    _check(instruction, n, steps)
-    mover, checks = catalog.STRATEGIES.get(strategy), _checks(preserve)
-    _check_policy(on_unfaithful, retries, checks, n, pipeline_kwargs)
-    allowed = None if mask is None else Image.fromarray(read_mask(mask, source.size)).convert("L")
-    for check in checks:
-        check.prepare()
-    n, steps = int(n), None if steps is None else int(steps)
-    # 2. The pipeline and the adapter that knows it.
-    if pipeline is not None and (model, device, dtype) != (None, None, None):
-        raise InputError(
-            "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
-        )
-    pipe = load_pipeline(model, device=device, dtype=dtype, progress=progress) if pipeline is None else pipeline
-    adapter, stated = catalog.adapter_for(pipe), profile(pipe)
-    warn_outside(instruction, model if pipeline is None else None, pipeline)
-    settings = _settings(pipe, adapter, mover, repulsion, strength, scope)
-    # 3. The particles and the call that makes them.
-    width, height = stated.size(*source.size) or adapter.size(pipe, *source.size)
-    size = _pixels("width", pipeline_kwargs, width), _pixels("height", pipeline_kwargs, height)
-    particles.check_memory(pipe, n, size)
-    if restore:
-        particles.check_restored(n, source.size)
-    if allowed is not None:
-        shrink_mask(allowed, size)
-    numbers = particles.seeds(seed, n)
-    request = Request(source, instruction, particles.generators(numbers), size, steps, allowed)
-    _arguments(pipe, adapter, stated, request, pipeline_kwargs)
-    recipe = _recipe(pipe, model if pipeline else model or DEFAULT_MODEL, mover, settings, request, pipeline_kwargs)
-    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
-    # 4. The run, judged; what is unfaithful is made again where that is wanted.
-    plugins.notify("ctxrep_edit_started", instruction=instruction, n=n, recipe=recipe)
-    seconds: list[float] = []
-    bank = Bank(noting=n > 1) if on_unfaithful == "retry" else None
-
-    def make(numbers: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
-        those = replace(request, generators=particles.generators(list(numbers)))
-        given = _arguments(pipe, adapter, stated, those, pipeline_kwargs)
-        began = time.perf_counter()
-        made = sample(pipe, adapter, mover, settings, given, numbers, progress=progress, on_step=on_step, bank=bank)
-        seconds.append(time.perf_counter() - began)
-        return made
-
-    def case(images: Tensor, first_is_plain: bool) -> Case:
-        size = images.shape[3], images.shape[2]  # pipelines round
-        small = to_tensor(source.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
-        where = None if allowed is None else shrink_mask(allowed, size)  # (h, w)
-        floor = lambda: round_trip(pipe, small)  # noqa: E731
-        return Case(small, images, where, instruction, first_is_plain, floor, realign, restore)
-
-    found = first_round(make, numbers, settings, case, checks)
-    if bank is not None:
-        found = retry(found, make, bank, settings, case, checks, retries)
-    # 5. The result, in the source's aspect.
-    ready = lambda entry: plugins.notify("ctxrep_candidate_ready", edit=entry, n=n)  # noqa: E731
-    edits = settle(assemble(found, source, recipe, sum(seconds), ready, allowed), on_unfaithful)
-    plugins.notify("ctxrep_edit_finished", edits=edits)
+    planned = plan(
+        image, instruction, n, model=model, pipeline=pipeline, strategy=strategy, strength=strength, scope=scope,
+        repulsion=repulsion, seed=seed, steps=steps, mask=mask, preserve=preserve, realign=realign, restore=restore,
+        on_unfaithful=on_unfaithful, retries=retries, device=device, dtype=dtype, progress=progress, on_step=on_step,
+        options=pipeline_kwargs,
+    )  # fmt: skip
+    # 2. The candidates are made and judged; what is unfaithful is made again where that is wanted.
+    notify("ctxrep_edit_started", instruction=instruction, n=len(planned.seeds), recipe=planned.recipe)
+    found = carry_out(planned)
+    # 3. The result, in the source's aspect.
+    request = planned.request
+    edits = assemble(found, request.image, planned.recipe, allowed=request.mask)
+    for edit in edits:
+        notify("ctxrep_candidate_ready", edit=edit, n=len(planned.seeds))
+    edits = settle(edits, planned.on_unfaithful)
+    notify("ctxrep_edit_finished", edits=edits)
     return edits
 
 
-def _check(instruction: str, n: int, steps: int | None) -> None:
-    if not isinstance(instruction, str) or not instruction.strip():
-        raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
-    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
-        raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
-    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-        raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
-    if steps is not None and (not isinstance(steps, Integral) or steps < 1):
-        raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
+def assess(
+    source: ImageLike, edits: Sequence[ImageLike], mask: ImageLike | None = None, *,
+    checks: Sequence[str | Check] | None = None, instruction: str = "",
+) -> EditSet:  # fmt: skip
+    """The `edits` of `source`, whoever made them, as a set with verdicts, regions and spread.
 
+    All pictures are brought to one size by Lanczos: that of the source, made smaller in its aspect where its longer
+    side is above 768 pixels, and larger where its shorter one is below 64. An edit whose aspect differs by more
+    than 5 % is refused. mask: where edits were allowed, of the size of `source`, as in `diverse_edit`. checks: None
+    asks the default ones. As no autoencoder is known, what an edit may lose is counted from the source itself. The
+    `seed` of an edit is its number, from 0; recipe says at which `size` was measured, and which were `given`: the
+    source's, then the edits'.
 
-def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, extra: Mapping[str, Any]) -> None:
-    if policy not in get_args(OnUnfaithful):
-        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
-    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 1:
-        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
-    if policy != "flag" and not checks:
-        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
-    rows = [name for name, value in extra.items() if isinstance(value, Tensor) and value.ndim and len(value) == n > 1]
-    if policy == "retry" and rows:
-        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
-
-
-def _checks(preserve: str | Sequence[str | Check]) -> list[Check]:
-    if preserve not in ("auto", "off") and (isinstance(preserve, str) or not isinstance(preserve, Sequence)):
-        raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
-    if isinstance(preserve, str):
-        preserve = DEFAULT_CHECKS if preserve == "auto" else ()
-    return [catalog.CHECKS.get(check) for check in preserve]
-
-
-def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> None:
-    """Warns with OutsideItsWorld where an embedded model would be asked for what it was never taught."""
-    origin = getattr(pipeline, "config", {}).get("_name_or_path") if pipeline is not None else None
-    for embedded in catalog.MODELS.all().values():
-        chosen = (
-            str(embedded.folder) == str(origin)
-            if pipeline is not None
-            else embedded.name == str(model or DEFAULT_MODEL)
-        )
-        if chosen and not embedded.knows(instruction):
-            message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
-            warnings.warn(message, OutsideItsWorld, stacklevel=3)
-
-
-def _settings(
-    pipeline: Any,
-    adapter: Adapter,
-    strategy: Strategy,
-    settings: Repulsion | None,
-    strength: float | str,
-    scope: str | None,
-) -> Repulsion:
-    if not strategy.repels and (settings, scope) != (None, None):
-        raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
-    if not isinstance(settings, Repulsion | None):
-        raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
-    if settings is None:
-        settings = default_settings(pipeline) if strategy.repels else Repulsion(strength=strategy.strength)
-    if scope is not None:
-        settings = replace(settings, scope=scope)
-    if not isinstance(strength, str):
-        settings = replace(settings, strength=strength, eta=None)
-    elif strength != "auto":
-        raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
-    adapter.scope(settings.scope)
-    return settings
-
-
-def _pixels(side: str, extra: Mapping[str, Any], default: int) -> int:
-    value = extra.get(side)
-    if value is not None and (not isinstance(value, Integral) or value < 1):
-        raise InputError(f"{side} is {value!r}, but must be a whole number of pixels, at least 1.")
-    return default if value is None else int(value)
-
-
-def _arguments(
-    pipeline: Any, adapter: Adapter, stated: Profile, request: Request, extra: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The pipeline's keyword arguments: the profile's, the adapter's, then the caller's."""
-    accepted = set(inspect.signature(type(pipeline).__call__).parameters) - {"self"}
-    extra = dict(extra)
-    if "denoising_strength" in extra and "strength" in accepted:
-        extra["strength"] = extra.pop("denoising_strength")
-    for name in extra:
-        if name not in accepted:
-            near = difflib.get_close_matches(name, accepted - set(OURS), 1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(accepted - set(OURS)))}."
-            raise InputError(f"{type(pipeline).__name__} has no option {name!r}: {hint}")
-        if name in OURS:
-            raise InputError(f"{name} is set by diverse_edit itself: use image, instruction, n, seed, steps and mask.")
-    arguments = {**stated.call, **adapter.arguments(pipeline, request), **extra}
-    if extra.get("prompt_embeds") is not None:  # one row each, in place of the words
-        n = len(request.generators)
-        arguments |= {"prompt": None, "num_images_per_prompt": 1}
-        for name, value in extra.items():
-            if name.endswith("_embeds") and isinstance(value, Tensor) and len(value) == 1:
-                arguments[name] = value.expand(n, *value.shape[1:])
-    return {**arguments, "output_type": "pt"}
-
-
-def _recipe(
-    pipeline: Any,
-    model: str | Path | None,
-    strategy: Strategy,
-    settings: Repulsion,
-    request: Request,
-    extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    plain = (str, int, float, bool, type(None))
-    return {
-        "ctxrep_edit": __version__,
-        "model": str(model or getattr(pipeline, "config", {}).get("_name_or_path") or type(pipeline).__name__),
-        "pipeline": type(pipeline).__name__,
-        "n": len(request.generators),
-        "steps": request.steps,
-        "size": list(request.size),
-        "strategy": strategy.name,
-        "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
-        "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in extra.items()},
-    }
+    Raises InputError for pictures that cannot be used, for no edits, and for a source that is more than twelve times
+    as long as wide; WeightsError.
+    """
+    # 1. Everything that can be wrong is found before anything is measured.
+    given = read_given(source, edits, mask)
+    asked = checks_named("auto" if checks is None else checks)
+    for check in asked:
+        check.prepare()
+    # 2. The edits are judged as if we had made them.
+    n = len(given.edits)
+    case = Case(given.source, given.edits, given.mask, instruction, False, lambda: given.source)
+    found = Candidates(given.edits, list(range(n)), [None] * n, 0, case, judge(case, asked))
+    # 3. The set.
+    recipe = {"ctxrep_edit": __version__, "model": None, "n": n, "checks": [check.name for check in asked]}
+    return assemble(found, given.picture, {**recipe, "given": [list(size) for size in given.sizes]})

@@ -16,7 +16,7 @@ Each message names the thing, the cause and the mend.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctxrep_edit.editset import EditSet
+    from ctxrep_edit.results.editset import EditSet
 
 __all__ = [
     "CtxrepError",

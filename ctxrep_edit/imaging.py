@@ -25,7 +25,10 @@ __all__ = [
     "LONGEST_ASPECT",
     "MIN_SIDE",
     "ImageLike",
+    "brought_down",
     "check_aspect",
+    "luma",
+    "mask_picture",
     "read_image",
     "read_mask",
     "shrink_mask",
@@ -43,6 +46,7 @@ LONGEST_ASPECT = 12
 _STRIP = 2**22  # values that are converted at once, so that a big array has no second copy in floats
 _BY_WAY_OF = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that Pillow converts to that one only
 
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _KINDS = "a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor"
 
 
@@ -107,6 +111,11 @@ def read_mask(mask: ImageLike, size: tuple[int, int], *, name: str = "mask") -> 
     return _not_empty(grey >= 128, f"the brightest pixel of {name} is {grey.max()} of 255, below the half", name)
 
 
+def mask_picture(mask: ImageLike, size: tuple[int, int]) -> Image.Image:
+    """`read_mask` as a picture of mode L, white where the edit may happen."""
+    return Image.fromarray(read_mask(mask, size)).convert("L")
+
+
 def shrink_mask(mask: Image.Image, size: tuple[int, int]) -> "torch.Tensor":
     """A mask of mode L at the (width, height) at which is edited or measured: bool (h, w), True from 50 % upwards.
 
@@ -121,6 +130,20 @@ def shrink_mask(mask: Image.Image, size: tuple[int, int]) -> "torch.Tensor":
             f"{size[1]} pixels that are worked at. Mark a larger region."
         )
     return small
+
+
+def luma(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The brightness of (..., 3), weighted as in Rec. 601: (...)."""
+    return np.asarray(picture @ _LUMA)
+
+
+def brought_down(pictures: "torch.Tensor", scale: float) -> "torch.Tensor":
+    """(n, c, h, w) made smaller by area, to `scale` of its sides; not touched where that is 1 or more."""
+    from torch.nn.functional import interpolate
+
+    if scale >= 1:
+        return pictures
+    return interpolate(pictures, [max(1, round(side * scale)) for side in pictures.shape[2:]], mode="area")
 
 
 def to_tensor(image: Image.Image) -> "torch.Tensor":

@@ -6,11 +6,8 @@ The photograph is scikit-image's picture of the cat Chelsea (CC0, by Stefan van 
 from pathlib import Path
 
 import skimage.data
-from rich.console import Console
 
-from ctxrep_edit import EditSet, diverse_edit
-from ctxrep_edit.sheet import contact_sheet
-from ctxrep_edit.tables import edits_table, sets_table
+from ctxrep_edit import EditSet, contact_sheet, diverse_edit
 
 OUT = Path("out/demo")
 INSTRUCTIONS = ("add a sticker", "change the light")  # the first changes a part of the picture, the second all of it
@@ -20,19 +17,17 @@ SEED = 0
 
 def main() -> None:
     photograph = skimage.data.chelsea()[:, 75:375]  # (300, 300, 3) uint8
-    console = Console()
     rows = []
     for instruction in INSTRUCTIONS:
         sets: dict[str, EditSet] = {}
         for method, strength in METHODS.items():
             sets[method] = diverse_edit(photograph, instruction, n=6, strength=strength, seed=SEED)
             sets[method].save(OUT / f"{method}-{instruction.replace(' ', '-')}")
+            print(f"{method}: {sets[method]!r}, Vendi score {sets[method].vendi:.2f}")
             rows.append(sets[method].row(f"{method}: {instruction}"))
-        console.print(edits_table(sets))
-        console.print(sets_table(sets))
     sheet = OUT / "sheet.png"
     contact_sheet(rows).save(sheet)
-    console.print(f"Look at {sheet}. The single edits are in the folders beside it: {OUT}/plain-..., {OUT}/diverse-...")
+    print(f"Look at {sheet}. The single edits are in the folders beside it: {OUT}/plain-..., {OUT}/diverse-...")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import torch
 from diffusers import FluxKontextPipeline
 from diffusers.utils import load_image
 
-from ctxrep_edit import Repulsion, repelled
-from ctxrep_edit.catalog import adapter_for
+from ctxrep_edit import Repulsion, adapter_for, repelled
 
 NANO = Path(__file__).parents[1] / "plugins/ctxrep_plugins/nano/weights/kontext-nano"
 SIDE = 64  # pixels: what the small model edits at

@@ -10,7 +10,7 @@ from ctxrep_adapters.flux_kontext import FluxKontext
 from ctxrep_adapters.sd3 import Img2Img
 
 from ctxrep_edit import Repulsion, Scope
-from ctxrep_edit.adapter import Request
+from ctxrep_edit.plugins.adapter import Request
 
 WORDS = frozenset({"instruction"})
 

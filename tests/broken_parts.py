@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctxrep_edit import Case, Check, EditSet, Embedder, Exporter, Run, Strategy, Verdict
+from ctxrep_edit import (
+    Case,
+    Check,
+    EditSet,
+    Embedder,
+    Exporter,
+    Run,
+    Strategy,
+    Verdict,
+)
 
 
 class _Broken:

@@ -13,7 +13,8 @@ import tiny
 from diffusers import FluxKontextInpaintPipeline, FluxKontextPipeline
 from PIL import Image
 
-from ctxrep_edit import cli, hookimpl, load_pipeline, plugins
+from ctxrep_edit import cli, hookimpl, load_pipeline
+from ctxrep_edit.plugins import loading
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +53,13 @@ def registered() -> Iterator[Callable[..., Any]]:
 
     def install(name: str = "theirs", **hooks: Any) -> Any:
         plugin = types.SimpleNamespace(**{hook: hookimpl(function) for hook, function in hooks.items()})
-        plugins.register(plugin, name)
+        loading.register(plugin, name)
         names.append(name)
         return plugin
 
     yield install
     for name in names:
-        plugins.unregister(name)
+        loading.unregister(name)
 
 
 @pytest.fixture
@@ -67,14 +68,14 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugging.Install]:
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
 
     def put(*entries: plugging.Found, select: str = "", strict: str = "") -> None:
-        monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
-        monkeypatch.setenv(plugins.SELECT, select)
-        monkeypatch.setenv(plugins.STRICT, strict)
-        plugins._state.cache_clear()
+        monkeypatch.setattr(loading, "entry_points", lambda group: entries)
+        monkeypatch.setenv(loading.SELECT, select)
+        monkeypatch.setenv(loading.STRICT, strict)
+        loading._state.cache_clear()
 
     yield put
     monkeypatch.undo()
-    plugins._state.cache_clear()
+    loading._state.cache_clear()
     for group, commands in before.items():
         group.commands = commands
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from ctxrep_adapters import flux_kontext
 from ctxrep_plugins import standard
 
-from ctxrep_edit import Case, Check, EmbeddedModel, Strategy, Verdict, cli, hookimpl, hookspecs
+from ctxrep_edit import Case, Check, EmbeddedModel, Strategy, Verdict, cli, hookimpl
+from ctxrep_edit.plugins import hookspecs
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("ctxrep_")]
 Install = Callable[..., None]

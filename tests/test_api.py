@@ -26,15 +26,13 @@ from ctxrep_edit import (
     Repulsion,
     UnknownPipeline,
     WeightsError,
-    api,
-    catalog,
     diverse_edit,
     load_pipeline,
-    lpips_weights,
-    models,
-    particles,
 )
-from ctxrep_edit.api import DEFAULT_CHECKS
+from ctxrep_edit.faithfulness import lpips_weights
+from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.sampling import particles, pipelines
 
 edit = functools.partial(diverse_edit, instruction=tiny.WORDS, n=3, seed=0, preserve="off", progress=False)
 
@@ -139,8 +137,7 @@ def test_a_model_by_name_and_by_folder(
     named = edit(picture, model="small", device="cpu", dtype="float32")
     assert np.array_equal(pixels(named), wanted)
     assert named.recipe["model"] == "small"
-    monkeypatch.setattr(api, "DEFAULT_MODEL", "small")
-    monkeypatch.setattr(models, "DEFAULT_MODEL", "small")
+    monkeypatch.setattr(pipelines, "DEFAULT_MODEL", "small")
     assert edit(picture).recipe["model"] == "small"  # the name, which means something on other machines too
     assert load_pipeline("small", device="cpu") is load_pipeline("small", device="cpu")
     for options in ({"model": "small"}, {"pipeline": pipeline}):

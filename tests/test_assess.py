@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from ctxrep_edit import EditSet, InputError, OutputError, assess, cli
-from ctxrep_edit.api import DEFAULT_CHECKS
-from ctxrep_edit.assessing import LONGEST, SHORTEST
+from ctxrep_edit.faithfulness.given import LONGEST, SHORTEST
+from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
 
 PHOTO = Image.fromarray(skimage.data.astronaut()).resize((128, 128))
 BOX = (8, 8, 48, 56)

@@ -12,7 +12,7 @@ import pages
 import pytest
 
 import ctxrep_edit
-from ctxrep_edit import hookspecs
+from ctxrep_edit.plugins import hookspecs
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("ctxrep_")]
 

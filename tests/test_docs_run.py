@@ -18,7 +18,8 @@ from ctxrep_plugins import nano
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from ctxrep_edit import cli, plugins
+from ctxrep_edit import cli
+from ctxrep_edit.plugins import loading
 
 PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"
 
@@ -48,9 +49,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Itera
     monkeypatch.setattr(DiffusionPipeline, "load_config", reader)
     monkeypatch.setattr(DiffusionPipeline, "to", place)
     yield tmp_path
-    for record in plugins.records():
+    for record in loading.records():
         if not record.distribution:
-            plugins.unregister(record.name)
+            loading.unregister(record.name)
 
 
 @pages.pages

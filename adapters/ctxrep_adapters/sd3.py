@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.adapter import Adapter, Request, Scope
-from ctxrep_edit.errors import InputError
-from ctxrep_edit.hookspecs import hookimpl
-from ctxrep_edit.settings import Repulsion
+from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from ctxrep_edit.imaging import read_image
+from ctxrep_edit import read_image
 
 Generators = torch.Generator | list[torch.Generator] | None
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")

@@ -12,11 +12,7 @@ It needs pytest, which ctxrep-edit itself does not.
 
 from ctxrep_edit.testing.adapters import AdapterConformance
 from ctxrep_edit.testing.fakes import case, edit_set, tiny_picture, tiny_pipeline
-from ctxrep_edit.testing.parts import (
-    CheckConformance,
-    EmbedderConformance,
-    ExporterConformance,
-)
+from ctxrep_edit.testing.parts import CheckConformance, EmbedderConformance, ExporterConformance
 from ctxrep_edit.testing.plugin import PluginConformance
 from ctxrep_edit.testing.strategies import StrategyConformance
 from ctxrep_edit.testing.traces import traces

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxrep_edit import catalog
-from ctxrep_edit.adapter import Adapter, Part
 from ctxrep_edit.api import diverse_edit
 from ctxrep_edit.errors import CtxrepError, InputError
 from ctxrep_edit.imaging import to_tensor
-from ctxrep_edit.sampling import round_trip
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.adapter import Adapter, Part
+from ctxrep_edit.sampling.run import round_trip
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
 from ctxrep_edit.testing.hooking import HookConformance, are_pictures, at
 from ctxrep_edit.testing.processes import imports_no_torch

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from ctxrep_edit.contracts import Case, Verdict
-from ctxrep_edit.editset import Edit, EditSet
+from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.imaging import to_tensor
+from ctxrep_edit.plugins.contracts import Verdict
+from ctxrep_edit.results.editset import Edit, EditSet
 
 INSTRUCTION = "change the light"
 OTHER_INSTRUCTION = "make it night"

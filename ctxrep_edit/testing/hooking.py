@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctxrep_edit.adapter import Adapter
-from ctxrep_edit.hooks import attach, detach
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.repulsion.hooks import attach, detach
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import OTHER_INSTRUCTION
 from ctxrep_edit.testing.running import Runner

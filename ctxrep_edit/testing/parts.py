@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctxrep_edit.contracts import Case, Check, Embedder, Exporter, Verdict
-from ctxrep_edit.editset import EditSet
-from ctxrep_edit.repulsion import vendi_score
+from ctxrep_edit.faithfulness.case import Case
+from ctxrep_edit.plugins.contracts import Check, Embedder, Exporter, Verdict
+from ctxrep_edit.repulsion.ascent import vendi_score
+from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.testing import fakes
 from ctxrep_edit.testing.strategies import has_name_and_summary
 

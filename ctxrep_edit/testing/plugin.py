@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ctxrep_edit import catalog, plugins
 from ctxrep_edit.errors import PluginError
-from ctxrep_edit.hookspecs import API_VERSION, PROJECT
+from ctxrep_edit.plugins import catalog, loading
+from ctxrep_edit.plugins.hookspecs import API_VERSION, PROJECT
 from ctxrep_edit.testing.processes import imports_no_torch
 from ctxrep_edit.testing.strategies import has_name_and_summary
 
@@ -36,7 +36,7 @@ class PluginConformance:
         stated = getattr(importlib.import_module(module), "ctxrep_api", None)
         assert stated is not None, f'{module} does not state its API version: write ctxrep_api = "{API_VERSION}".'
         try:
-            plugins.check_api(stated)
+            loading.check_api(stated)
         except PluginError as error:
             pytest.fail(f"{module} states an API version that is not supported: {error}.")
 
@@ -45,7 +45,7 @@ class PluginConformance:
         forgotten = [name for name in HOOKS if hasattr(loaded, name) and not hasattr(getattr(loaded, name), MARK)]
         assert not forgotten, f"{module}.{forgotten[0]} is not decorated with ctxrep_edit.hookimpl."
         try:
-            plugins.validate(loaded, module)
+            loading.validate(loaded, module)
         except PluginError as error:
             pytest.fail(str(error))
 

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import catalog, particles
-from ctxrep_edit.adapter import Adapter, Request
-from ctxrep_edit.contracts import Run, Strategy
-from ctxrep_edit.sampling import OnStep, sample
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.adapter import Adapter, Request
+from ctxrep_edit.plugins.contracts import Run, Strategy
+from ctxrep_edit.sampling import particles
+from ctxrep_edit.sampling.run import OnStep, sample
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
 from ctxrep_edit.testing.traces import left_behind, traces

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctxrep_edit import catalog
-from ctxrep_edit.adapter import Adapter
-from ctxrep_edit.contracts import Run, Strategy
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import Run, Strategy
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import LENGTH, tiny_pipeline
 from ctxrep_edit.testing.hooking import are_pictures

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctxrep_edit.adapter import Adapter, Order
+from ctxrep_edit.plugins.adapter import Adapter, Order
 
 Streams = tuple[Tensor | None, ...]  # each (batch, tokens, dim); None for a text that is not returned
 Place = tuple[str, int]  # the attribute that holds the blocks, and which of them

@@ -18,18 +18,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from ctxrep_plugins.nano import photos, world
+from ctxrep_plugins.nano import world
+from ctxrep_plugins.nano.world import photos
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, maximum_filter
 from torch.nn.functional import interpolate
 
-from ctxrep_edit.assembling import to_picture
-from ctxrep_edit.contracts import Case
+from ctxrep_edit.faithfulness.case import Case
+from ctxrep_edit.faithfulness.lpips import lpips_maps as distances
+from ctxrep_edit.faithfulness.restoration import restore
 from ctxrep_edit.imaging import to_tensor
-from ctxrep_edit.models import load_pipeline
-from ctxrep_edit.perceptual import distances
-from ctxrep_edit.restoring import restore
-from ctxrep_edit.sampling import round_trip
+from ctxrep_edit.results.assembly import to_picture
+from ctxrep_edit.sampling.pipelines import load_pipeline
+from ctxrep_edit.sampling.run import round_trip
 
 ENLARGED = 4  # times: the source is so much larger than what the model makes
 BAND = 8  # pixels of the source, to either side of the border

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
-
-from ctxrep_edit.contracts import Check, EmbeddedModel
-from ctxrep_edit.hookspecs import hookimpl
+from ctxrep_edit import Check, EmbeddedModel, hookimpl
 
 ctxrep_api = "1.0"
 WEIGHTS = Path(__file__).with_name("weights")
@@ -36,14 +33,6 @@ def ctxrep_models() -> Iterable[EmbeddedModel]:
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    from ctxrep_plugins.nano.right_answer import RightAnswer
+    from ctxrep_plugins.nano.world.right_answer import RightAnswer
 
     return [RightAnswer()]
-
-
-@hookimpl
-def ctxrep_commands(bench: click.Group) -> None:
-    from ctxrep_plugins.nano.commands import faithful, spread
-
-    bench.add_command(spread)
-    bench.add_command(faithful)

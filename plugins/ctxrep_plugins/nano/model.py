@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from ctxrep_plugins.nano.pairs import Batch
-from ctxrep_plugins.nano.photos import BUCKETS
+from ctxrep_plugins.nano.training.pairs import Batch
+from ctxrep_plugins.nano.world.photos import BUCKETS
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
-from ctxrep_edit.models import PROFILE, load_pipeline
+from ctxrep_edit import load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
 STEPS = 12  # of the sampler
@@ -92,7 +92,7 @@ def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
         "call": {"num_inference_steps": STEPS, **model.call},
         "repulsion": model.repulsion,
     }
-    (folder / PROFILE).write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+    (folder / "ctxrep.json").write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ctxrep_edit.contracts import Strategy
-from ctxrep_edit.hookspecs import hookimpl
+from ctxrep_edit import Strategy, hookimpl
 
 if TYPE_CHECKING:
     import torch

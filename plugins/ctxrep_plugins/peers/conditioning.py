@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.peers import noise
 
-from ctxrep_edit.contracts import Run, Strategy
+from ctxrep_edit import Run, Strategy
 
 if TYPE_CHECKING:
     import torch
 
-    from ctxrep_edit.steps import Clock
+    from ctxrep_edit import Clock
 
 
 class PromptNoise(Strategy):
@@ -26,7 +26,7 @@ class PromptNoise(Strategy):
     SHARE, PART = 0.5, 0.2  # of the values; of the steps
 
     def sample(self, run: Run) -> torch.Tensor:
-        from ctxrep_edit.steps import before_each_call
+        from ctxrep_edit import before_each_call
 
         def change(clock: Clock, call: dict[str, Any]) -> None:
             if clock.step >= max(1, round(self.PART * len(run.pipeline.scheduler.timesteps))):
@@ -56,7 +56,7 @@ class Cads(Strategy):
     TAU_1, TAU_2 = 0.6, 0.9  # of the time t, which falls from 1 to 0
 
     def sample(self, run: Run) -> torch.Tensor:
-        from ctxrep_edit.steps import before_each_call
+        from ctxrep_edit import before_each_call
 
         def change(clock: Clock, call: dict[str, Any]) -> None:
             t = 1 - clock.step / len(run.pipeline.scheduler.timesteps)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.contracts import Run, Strategy
+from ctxrep_edit import Run, Strategy
 
 if TYPE_CHECKING:
     import torch
 
-    from ctxrep_edit.adapter import Order
-    from ctxrep_edit.steps import Clock
+    from ctxrep_edit import Clock, Order
 
 
 class Dave(Strategy):
@@ -30,7 +29,7 @@ class Dave(Strategy):
     PART = 0.15  # of the steps
 
     def sample(self, run: Run) -> torch.Tensor:
-        from ctxrep_edit.steps import before_each_call
+        from ctxrep_edit import before_each_call
 
         state: dict[str, Any] = {"on": False}
 

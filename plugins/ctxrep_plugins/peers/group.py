@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.contracts import Run, Strategy
+from ctxrep_edit import Run, Strategy
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +55,10 @@ class GroupInference(Strategy):
         """Drops the candidate that adds least until `count` are left; their indices, in order."""
         import torch
 
-        from ctxrep_edit import catalog
-        from ctxrep_edit.imaging import to_tensor
+        from ctxrep_edit import EMBEDDERS, to_tensor
 
         source = to_tensor(run.arguments["image"].resize((images.shape[3], images.shape[2])))  # (1, 3, h, w)
-        features = catalog.EMBEDDERS.get("alexnet").embed(torch.cat([source, images])).double()  # (1 + m, d)
+        features = EMBEDDERS.get("alexnet").embed(torch.cat([source, images])).double()  # (1 + m, d)
         cosines = features @ features.T
         quality, distances = cosines[0, 1:], 1 - cosines[1:, 1:]  # (m,), (m, m)
         left = torch.ones(len(images), dtype=torch.bool)

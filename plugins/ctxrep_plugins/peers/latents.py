@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.contracts import Run, Strategy
+from ctxrep_edit import Run, Strategy
 
 if TYPE_CHECKING:
     import torch

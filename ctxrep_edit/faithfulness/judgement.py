@@ -1,0 +1,54 @@
+"""Asks the checks, and keeps what goes wrong in one of them from costing the edits."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+
+from ctxrep_edit.errors import InputError, PluginError
+from ctxrep_edit.faithfulness.case import Case
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.contracts import Check, Verdict
+from ctxrep_edit.plugins.loading import STRICT, BrokenPlugin
+
+DEFAULT_CHECKS = (
+    "preservation", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity", "grain",
+)  # fmt: skip
+"""What preserve="auto" asks."""
+
+
+def checks_named(preserve: str | Sequence[str | Check]) -> list[Check]:
+    """From "auto", "off" or names and checks to checks. Raises InputError."""
+    if preserve not in ("auto", "off") and (isinstance(preserve, str) or not isinstance(preserve, Sequence)):
+        raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
+    if isinstance(preserve, str):
+        preserve = DEFAULT_CHECKS if preserve == "auto" else ()
+    return [catalog.CHECKS.get(check) for check in preserve]
+
+
+def judge(case: Case, checks: Sequence[Check]) -> list[dict[str, Verdict]]:
+    """For each edit what each check says, by the check's name.
+
+    A check that raises gives verdicts that are not kept and say so, with the warning BrokenPlugin: the edits are made,
+    and are neither lost nor passed unseen. In strict mode (CTXREP_EDIT_STRICT) it is a PluginError.
+    """
+    said = {check.name: _ask(check, case) for check in checks}
+    return [{name: verdicts[i] for name, verdicts in said.items()} for i in range(len(case.edits))]
+
+
+def _ask(check: Check, case: Case) -> Sequence[Verdict]:
+    n = len(case.edits)
+    try:
+        verdicts = list(check.verdicts(case))
+        if len(verdicts) != n or not all(isinstance(verdict, Verdict) for verdict in verdicts):
+            raise PluginError(f"it gave {len(verdicts)} verdicts of {n}, each of which must be a Verdict")
+        return verdicts
+    except Exception as error:  # whatever it raises
+        cause = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        message = f"The check {check.name} failed: {cause}. Mend it, or leave it out of preserve."
+        if os.environ.get(STRICT, "") not in ("", "0"):
+            raise PluginError(message) from error
+        warnings.warn(message, BrokenPlugin, stacklevel=4)
+        return [Verdict(False, "nothing", math.nan, math.nan, f"not judged: {cause}")] * n

@@ -1,0 +1,117 @@
+"""What plugins provide, by name. Nothing here depends on the order in which they were installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ctxrep_edit.errors import InputError, PluginError, UnknownPipeline
+from ctxrep_edit.plugins import loading
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Strategy
+
+T = TypeVar("T")
+Claims = dict[str, list[tuple[loading.Record, T]]]  # by name, everyone who claims it
+
+
+@dataclass(frozen=True)
+class Shelf(Generic[T]):
+    """Everything of one kind: what it is called, the hook that brings it, and its class."""
+
+    what: str
+    hook: str
+    kind: type[T]
+
+    def all(self) -> dict[str, T]:
+        """All of them by name, without names that two plugins claim."""
+        return {name: entries[0][1] for name, entries in self.claims().items() if len(entries) == 1}
+
+    def get(self, given: str | T) -> T:
+        """The one of that name, or `given` itself. Raises InputError, or PluginError where two plugins provide it."""
+        if isinstance(given, self.kind):
+            return given
+        claims = self.claims()
+        if not isinstance(given, str) or given not in claims:
+            known = ", ".join(sorted(claims))
+            raise InputError(f"There is no {self.what} {given!r}: choose one of {known}, or give one of your own.")
+        return one(f"provide the {self.what}", given, claims[given])
+
+    def claims(self) -> Claims[T]:
+        """What each plugin brings, by name. A plugin that brings anything else is left out."""
+        claims: Claims[T] = {}
+        for record, brought in loading.results(self.hook):
+            try:
+                mine = self._checked(brought)
+            except PluginError as error:
+                loading.leave_out(record, error)
+                continue
+            for name, thing in mine.items():
+                claims.setdefault(name, []).append((record, thing))
+        return claims
+
+    def _checked(self, brought: Any) -> dict[str, T]:
+        """What one plugin brings, by name. Raises PluginError, which says what is wrong with it."""
+        if not isinstance(brought, list):
+            raise PluginError(f"Its {self.hook} gives {brought!r} instead of a list")
+        kind: Any = self.kind
+        for thing in brought:
+            if not isinstance(thing, kind):
+                raise PluginError(f"Its {self.hook} gives {thing!r}, which is no instance of {kind.__name__}")
+            for member in kind.__annotations__:
+                if not hasattr(thing, member):
+                    raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} that has no {member}")
+            if not isinstance(thing.name, str) or not thing.name:
+                raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} called {thing.name!r}")
+            if isinstance(thing, Adapter) and isinstance(thing.pipelines, str):
+                raise PluginError(f"Its adapter {thing.name} has the pipelines {thing.pipelines!r}: write a tuple")
+        classes = [name for thing in brought if isinstance(thing, Adapter) for name in thing.pipelines]
+        for what, names in (("are called", [thing.name for thing in brought]), ("drive", classes)):
+            for i, name in enumerate(names):
+                if name in names[:i]:
+                    raise PluginError(f"Its {self.hook} gives two that {what} {name}")
+        return {thing.name: thing for thing in brought}
+
+
+ADAPTERS = Shelf("adapter", "ctxrep_adapters", Adapter)  # type: ignore[type-abstract]
+MODELS = Shelf("embedded model", "ctxrep_models", EmbeddedModel)
+STRATEGIES = Shelf("strategy", "ctxrep_strategies", Strategy)  # type: ignore[type-abstract]
+CHECKS = Shelf("check", "ctxrep_checks", Check)  # type: ignore[type-abstract]
+EMBEDDERS = Shelf("embedder", "ctxrep_embedders", Embedder)  # type: ignore[type-abstract]
+EXPORTERS = Shelf("exporter", "ctxrep_exporters", Exporter)  # type: ignore[type-abstract]
+SHELVES = (ADAPTERS, MODELS, STRATEGIES, CHECKS, EMBEDDERS, EXPORTERS)
+
+
+def pipelines() -> dict[str, Adapter]:
+    """Every adapter by the pipeline class that it drives, without classes that two claim."""
+    return {name: entries[0][1] for name, entries in drivers().items() if len(entries) == 1}
+
+
+def adapter_for(pipeline: Any) -> Adapter:
+    """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline, or PluginError where two
+    adapters claim that class."""
+    known = drivers()
+    for base in type(pipeline).__mro__:
+        if base.__name__ in known:
+            return one("drive", base.__name__, known[base.__name__])
+    raise UnknownPipeline(
+        f"No adapter drives {type(pipeline).__name__}. Known pipelines: {', '.join(sorted(known))}. "
+        "To add one, subclass ctxrep_edit.Adapter and register it: see docs/plugins/adapters.md."
+    )
+
+
+def one(does: str, name: str, claims: list[tuple[loading.Record, T]]) -> T:
+    """The only claim. Raises PluginError, which names both and says how to choose, where there are two."""
+    if len(claims) > 1:
+        first, second = claims[0][0], claims[1][0]
+        raise PluginError(f"Two plugins {does} {name}: {loading.both(first, second)}")
+    return claims[0][1]
+
+
+def drivers() -> Claims[Adapter]:
+    """By the name of each pipeline class, every adapter that claims it."""
+    claims: Claims[Adapter] = {}
+    for entries in ADAPTERS.claims().values():
+        for record, adapter in entries:
+            for pipeline in adapter.pipelines:
+                claims.setdefault(pipeline, []).append((record, adapter))
+    return claims

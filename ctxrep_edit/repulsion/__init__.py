@@ -1,0 +1,1 @@
+"""Repulsion in contextual space: the ascent, where it is hooked in, and when it acts."""

@@ -1,0 +1,1 @@
+"""What the caller gets: the set of edits, its pictures and its files."""

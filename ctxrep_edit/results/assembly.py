@@ -1,0 +1,86 @@
+"""From judged candidates to the set that the caller gets: pictures in the source's aspect, or restored onto it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image, ImageChops
+from torch import Tensor
+
+from ctxrep_edit.errors import Unfaithful
+from ctxrep_edit.faithfulness.restoration import restore
+from ctxrep_edit.results.editset import Edit, EditSet
+from ctxrep_edit.sampling.plan import OnUnfaithful
+from ctxrep_edit.sampling.rounds import Candidates
+
+
+def assemble(
+    found: Candidates, source: Image.Image, recipe: Mapping[str, Any], allowed: Image.Image | None = None
+) -> EditSet:
+    """The candidates as edits.
+
+    Edits have the model's resolution in the aspect of `source`; restored ones have the size of `source`. allowed: the
+    caller's mask at that size, of mode L, to whose very border edits are restored.
+    """
+    case = found.case
+    size = found.images.shape[3], found.images.shape[2]
+    shape = aspect(size, source.size)
+    part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
+    looked = "evidence" in vars(case) or case.realign or case.restore
+    images = case.evidence.edits if case.realign or case.restore else found.images
+    edits = []
+    for i, image in enumerate(images):
+        region = None
+        picture = to_picture(image, shape)
+        if looked:
+            region = _enlarged(case.evidence.regions[i], shape)
+            if case.restore and (part or case.evidence.where != "whole"):
+                region = _enlarged(case.evidence.regions[i], source.size) if allowed is None else allowed
+                where, seen = region, case.evidence.seen[i]
+                if not seen.all():
+                    where = ImageChops.darker(region, _enlarged(seen, source.size))
+                picture = restore(source, picture, where)
+        edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
+    recipe = {**recipe, "size": list(size), "rounds": found.rounds}
+    shown_source = to_picture(case.source[0], shape)
+    return EditSet(case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds)
+
+
+def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
+    """Drops the unfaithful edits, or raises Unfaithful, where that is wanted."""
+    bad = [edit for edit in edits if not edit.faithful]
+    if not bad or on_unfaithful in ("flag", "retry"):
+        return edits
+    if on_unfaithful == "raise":
+        why = "; ".join(f"edit {edit.index + 1}: {edit.verdict.reason}" for edit in bad if edit.verdict)
+        raise Unfaithful(
+            f"{len(bad)} of {len(edits)} edits did not keep what they should ({why}). They are in the error's "
+            "edits; on_unfaithful='retry' makes them again, a mask says where the edit is allowed.",
+            edits,
+        )
+    left = tuple(edit for edit in edits if edit.faithful)
+    return EditSet(
+        edits.instruction, edits.source, left, edits.recipe, edits.contextual_vendi, edits.seconds, tuple(bad)
+    )
+
+
+def _enlarged(where: Tensor, size: tuple[int, int]) -> Image.Image:
+    """bool (h, w) as a picture of mode L and of (width, height) pixels."""
+    return Image.fromarray(where.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)
+
+
+def aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:
+    """The size in the source's aspect with about the same area; `size` itself where they agree to the pixel."""
+    ratio = source[0] / source[1]
+    height = (size[0] * size[1] / ratio) ** 0.5
+    shape = (max(1, round(height * ratio)), max(1, round(height)))
+    return size if abs(shape[0] - size[0]) <= 1 and abs(shape[1] - size[1]) <= 1 else shape
+
+
+def to_picture(image: Tensor, shape: tuple[int, int]) -> Image.Image:
+    """(3, h, w) in [0, 1] as an RGB picture of `shape`."""
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
+    picture = Image.fromarray(pixels)
+    return picture if picture.size == shape else picture.resize(shape, Image.Resampling.LANCZOS)

@@ -1,0 +1,177 @@
+"""The result: six edits that know where they come from."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+from PIL import Image
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.plugins.contracts import Embedder, Exporter, Verdict
+from ctxrep_edit.results.png import encode_png
+from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
+
+FORMS = ("png", "sheet", "json")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One candidate.
+
+    image: RGB, in the source's aspect. seed: of this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)`
+    starts from it. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty
+    where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given.
+    region: white where the edit was allowed or found, of the image's size; None where no check looked.
+    """
+
+    image: Image.Image = field(repr=False)
+    seed: int
+    index: int
+    verdicts: Mapping[str, Verdict]
+    strength: float | None
+    region: Image.Image | None = field(default=None, repr=False)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether no check objects."""
+        return all(verdict.kept for verdict in self.verdicts.values())
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that decides: the first that objects, else the first; None where no check was asked."""
+        said = list(self.verdicts.values())
+        return next((verdict for verdict in said if not verdict.kept), said[0] if said else None)
+
+    @property
+    def lpips(self) -> float | None:
+        """LPIPS to the source where nothing should have changed, >= 0; None where `preservation` was not asked."""
+        verdict = self.verdicts.get("preservation")
+        return verdict.value if verdict else None
+
+    def to_dict(self) -> dict[str, Any]:
+        verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
+        return {"index": self.index, "seed": self.seed, "strength": self.strength, "verdicts": verdicts}
+
+    def _repr_png_(self) -> bytes:
+        return encode_png(self.image)
+
+
+@dataclass(frozen=True)
+class EditSet(Sequence[Edit]):
+    """The edits of one picture and instruction, with the recipe that makes them again.
+
+    source: the picture as the model saw it, in the source's aspect. contextual_vendi: Vendi score (1 to n) of the
+    contextual tokens before and after repulsion, averaged over blocks and steps; None without repulsion. seconds: of
+    sampling, without loading and checking. dropped: unfaithful edits that on_unfaithful="drop" left out.
+    """
+
+    instruction: str
+    source: Image.Image
+    edits: tuple[Edit, ...]
+    recipe: Mapping[str, Any]
+    contextual_vendi: tuple[float, float] | None
+    seconds: float
+    dropped: tuple[Edit, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Edit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Edit]: ...
+    def __getitem__(self, index: int | slice) -> Edit | Sequence[Edit]:
+        return self.edits[index]
+
+    def __len__(self) -> int:
+        return len(self.edits)
+
+    def __iter__(self) -> Iterator[Edit]:
+        return iter(self.edits)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        return [edit.image for edit in self.edits]
+
+    @cached_property
+    def vendi(self) -> float:
+        """Vendi score of the pictures, 1 (all alike) to n, over the AlexNet features of `alexnet_features`."""
+        return self.vendi_in("alexnet")
+
+    def vendi_in(self, embedder: str | Embedder) -> float:
+        """Vendi score of the pictures, 1 (all alike) to n, over the features of an embedder, by name or as an object.
+
+        Raises InputError where there is none of that name, and for a set of which every edit was dropped.
+        """
+        import torch
+
+        from ctxrep_edit.imaging import to_tensor
+        from ctxrep_edit.plugins import catalog
+        from ctxrep_edit.repulsion.ascent import vendi_score
+
+        if not self.edits:
+            raise InputError("The set holds no edit to compare: all were dropped. Look at edits.dropped.")
+        size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
+        images = torch.cat([to_tensor(image.resize(size)) for image in self.images])  # (n, 3, h, w)
+        return vendi_score(catalog.EMBEDDERS.get(embedder).embed(images))
+
+    def row(self, heading: str | None = None) -> Row:
+        """The set as a row of a contact sheet."""
+        cells = [Cell(self.source, "source")]
+        for edit in self.edits:
+            score = "" if edit.lpips is None else f"  LPIPS {edit.lpips:.3f}"
+            cells.append(Cell(edit.image, f"seed {edit.seed}{score}", edit.verdict.kept if edit.verdict else None))
+        return Row(heading or self.instruction, cells)
+
+    def sheet(self) -> Image.Image:
+        """Source and edits in one labelled picture; captions are green where the check passed, red where not."""
+        return contact_sheet([self.row()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON takes it."""
+        return {
+            "instruction": self.instruction,
+            "recipe": dict(self.recipe),
+            "contextual_vendi": list(self.contextual_vendi) if self.contextual_vendi else None,
+            "seconds": round(self.seconds, 3),
+            "edits": [edit.to_dict() for edit in self.edits],
+            "dropped": [edit.to_dict() for edit in self.dropped],
+        }
+
+    def save(self, folder: str | os.PathLike[str], exporters: Sequence[str | Exporter] = FORMS) -> list[Path]:
+        """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
+
+        By default `edit-1.png` ... (the recipe in a text chunk), `sheet.png` and `edits.json`. All or nothing: the
+        files are written aside and moved when complete. A new `edits.json` replaces the set of an earlier one in the
+        folder: pictures that the earlier counts, that bear a recipe of ours and that are not overwritten are removed.
+        Nothing else is touched. Raises OutputError, InputError for an unknown name.
+        """
+        from ctxrep_edit.results.export import export
+
+        return export(self, Path(folder), exporters)
+
+    def report(self, file: str | os.PathLike[str]) -> Path:
+        """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after
+        slider, verdicts and recipe. Returns its path. Raises OutputError; WeightsError without the LPIPS weights.
+        """
+        from ctxrep_edit.results.export import export_file
+
+        return export_file(self, Path(file), "report", "report.html")
+
+    def __repr__(self) -> str:
+        checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
+        kept = f", {sum(checked)} of {len(checked)} kept the rest" if checked else ""
+        kept += f", {len(self.dropped)} dropped" if self.dropped else ""
+        seeds = f", seeds {self.edits[0].seed}-{self.edits[-1].seed}" if self.edits else ""
+        return f"<EditSet {self.instruction!r}: {len(self)} edits{seeds}{kept}, {self.seconds:.1f} s>"
+
+    def _repr_png_(self) -> bytes:
+        return encode_png(self.sheet())
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self._repr_png_()).decode()
+        return f'<p>{html.escape(repr(self))}</p><img alt="contact sheet" src="data:image/png;base64,{picture}">'

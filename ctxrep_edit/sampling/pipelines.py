@@ -1,0 +1,141 @@
+"""From a model's name to a loaded diffusers pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ctxrep_edit.errors import ModelError
+from ctxrep_edit.plugins import catalog
+
+DEFAULT_MODEL = "kontext-nano"
+
+
+class OutsideItsWorld(UserWarning):
+    """An embedded model was given an instruction that it was not trained on."""
+
+
+def load_pipeline(
+    model: str | Path | None = None, *, device: str | None = None, dtype: Any = None, progress: bool = True
+) -> Any:
+    """Loads a diffusers pipeline.
+
+    model: name of an embedded model (None: kontext-nano), a local folder, or a hub id. device: a torch device; None
+    takes the accelerator that torch finds, else the CPU. dtype: a torch dtype or its name; None takes float32 on a
+    CPU and bfloat16 elsewhere. progress: bars for downloading and reading, on stderr; an embedded model is too small
+    for them. Raises ModelError.
+    """
+    import torch
+
+    name = str(model or DEFAULT_MODEL)
+    if device is None:
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = str(found or "cpu")
+    if name in catalog.MODELS.claims():
+        return _embedded(catalog.MODELS.get(name).folder, device, _dtype(dtype, "cpu"))
+    return _load(name, device, _dtype(dtype, device), progress)
+
+
+def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> None:
+    """Warns with OutsideItsWorld where an embedded model would be asked for what it was never taught."""
+    origin = getattr(pipeline, "config", {}).get("_name_or_path") if pipeline is not None else None
+    for embedded in catalog.MODELS.all().values():
+        chosen = (
+            str(embedded.folder) == str(origin)
+            if pipeline is not None
+            else embedded.name == str(model or DEFAULT_MODEL)
+        )
+        if chosen and not embedded.knows(instruction):
+            message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
+            warnings.warn(message, OutsideItsWorld, stacklevel=4)
+
+
+def name_of(pipeline: Any, model: str | Path | None) -> str:
+    """What the recipe calls the model: as it was asked for, else where it was loaded from, else its class."""
+    return str(model or getattr(pipeline, "config", {}).get("_name_or_path") or type(pipeline).__name__)
+
+
+@lru_cache(maxsize=2)
+def _embedded(folder: Path, device: str, dtype: Any) -> Any:
+    return _load(str(folder), device, dtype, progress=False)
+
+
+def _dtype(dtype: Any, device: str) -> Any:
+    import torch
+
+    if dtype is None:
+        return torch.float32 if device.startswith("cpu") else torch.bfloat16
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"dtype {dtype!r} is not one a model can run in: use float32, bfloat16 or float16.")
+    return found
+
+
+def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
+    known = ", ".join(catalog.MODELS.all())
+    embedded = f"an embedded model ({known})"
+    path = Path(name)
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise ModelError(f"The folder {name} has no model_index.json, so it is not a diffusers pipeline folder.")
+    if not path.is_dir() and (path.is_absolute() or name.count("/") != 1):
+        choices = f"{embedded}, an existing local folder" if known else "an existing local folder"
+        none = "" if known else " No plugin in use brings embedded models: see 'ctxrep-edit plugins'."
+        raise ModelError(
+            f"There is no model {name!r}: name {choices}, or a hub id such as "
+            f"black-forest-labs/FLUX.1-Kontext-dev.{none}"
+        )
+    try:
+        with nullcontext() if progress else _quiet():
+            loaded = _class(name).from_pretrained(name, dtype=dtype)
+    except Exception as error:
+        raise ModelError(
+            f"The model {name!r} cannot be loaded: {_line(error)} Check the name, the network and your access to "
+            f"the hub{f', or use {embedded}' if known else ''}."
+        ) from error
+    try:
+        return loaded.to(device)
+    except Exception as error:  # no such device, or no room on it
+        raise ModelError(
+            f"The model {name!r} cannot be put on the device {device!r}: {_line(error)} Name another device, "
+            "such as cpu, or load the pipeline yourself with offloading and give it as pipeline."
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of what it says, as a sentence."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _class(name: str) -> Any:
+    """The pipeline class that a model names and a plugin brings, else diffusers' own loader."""
+    from diffusers import DiffusionPipeline
+
+    wanted = DiffusionPipeline.load_config(name).get("_class_name")
+    adapter = catalog.pipelines().get(wanted)  # the others' classes are not asked for: they may fail
+    brought = {cls.__name__: cls for cls in adapter.classes()} if adapter else {}
+    return brought.get(wanted, DiffusionPipeline)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers and transformers from printing while they load, and restores their settings."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    logs = (of_diffusers, of_transformers)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    try:
+        for log in logs:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, (verbosity, bars) in zip(logs, before, strict=True):
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()

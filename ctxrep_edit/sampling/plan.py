@@ -1,0 +1,192 @@
+"""One call of `diverse_edit`, checked and resolved: whatever is wrong with it is found here, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from ctxrep_edit import __version__
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.faithfulness.judgement import checks_named
+from ctxrep_edit.imaging import ImageLike, check_aspect, mask_picture, read_image, shrink_mask
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.adapter import Adapter, Request
+from ctxrep_edit.plugins.contracts import Check, Strategy
+from ctxrep_edit.plugins.profiles import default_settings, profile
+from ctxrep_edit.sampling import particles, pipelines
+from ctxrep_edit.sampling.options import call_arguments, check_options, pixels
+from ctxrep_edit.sampling.run import OnStep
+from ctxrep_edit.settings import Repulsion
+
+OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for, with nothing left open.
+
+    request: what the particles of the whole set are to be; its image is the source at its own size, its mask where the
+    edit is allowed. seeds: one per particle. pipeline, adapter: loaded, and what knows it. strategy, settings: what
+    moves the particles apart, and how. defaults, options: arguments of the pipeline's call that its model states, and
+    that the caller gave. checks: what judges the edits. on_unfaithful, retries, realign, restore, progress, on_step: as
+    `diverse_edit` takes them. recipe: all of it, as JSON takes it.
+    """
+
+    request: Request
+    seeds: tuple[int, ...]
+    pipeline: Any
+    adapter: Adapter
+    strategy: Strategy
+    settings: Repulsion
+    defaults: Mapping[str, Any]
+    options: Mapping[str, Any]
+    checks: tuple[Check, ...]
+    on_unfaithful: OnUnfaithful
+    retries: int
+    realign: bool
+    restore: bool
+    recipe: Mapping[str, Any]
+    progress: bool = True
+    on_step: OnStep | None = None
+    _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
+
+        What depends on the number of particles alone is derived once for each number. Raises InputError.
+        """
+        n = len(seeds)
+        if n not in self._derived:
+            batch = replace(self.request, generators=particles.generators(seeds))
+            asked = {**self.defaults, **self.adapter.arguments(self.pipeline, batch)}
+            self._derived[n] = batch, call_arguments(asked, self.options, n)
+        batch, arguments = self._derived[n]
+        for generator, seed in zip(batch.generators, seeds, strict=True):
+            generator.manual_seed(seed)
+        return dict(arguments)
+
+
+def plan(
+    image: ImageLike, instruction: str, n: int, *,
+    model: str | Path | None, pipeline: Any, strategy: str | Strategy, strength: float | Literal["auto"],
+    scope: str | None, repulsion: Repulsion | None, seed: int | None, steps: int | None, mask: ImageLike | None,
+    preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
+    on_unfaithful: OnUnfaithful, retries: int, device: str | None, dtype: Any, progress: bool, on_step: OnStep | None,
+    options: Mapping[str, Any],
+) -> Plan:  # fmt: skip
+    """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
+    # 1. What needs no pipeline.
+    source = read_image(image)
+    check_aspect(source, "image")
+    _check(instruction, n, steps)
+    mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve)
+    _check_policy(on_unfaithful, retries, checks, n, options)
+    allowed = None if mask is None else mask_picture(mask, source.size)
+    for check in checks:
+        check.prepare()
+    n, steps = int(n), None if steps is None else int(steps)
+    # 2. The pipeline, and the adapter that knows it.
+    if pipeline is not None and (model, device, dtype) != (None, None, None):
+        raise InputError(
+            "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
+        )
+    given = pipeline
+    pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
+    adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
+    pipelines.warn_outside(instruction, model if given is None else None, given)
+    settings = _settings(pipeline, adapter, mover, repulsion, strength, scope)
+    # 3. The particles, and the call that makes them.
+    width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
+    size = pixels("width", options, width), pixels("height", options, height)
+    particles.check_memory(pipeline, n, size)
+    if restore:
+        particles.check_restored(n, source.size)
+    if allowed is not None:
+        shrink_mask(allowed, size)
+    seeds = particles.seeds(seed, n)
+    request = Request(source, instruction, (), size, steps, allowed)
+    check_options(pipeline, options)
+    name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
+    recipe = _recipe(name, pipeline, mover, settings, request, n, options)
+    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    made = Plan(
+        request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, tuple(checks), on_unfaithful,
+        retries, realign, restore, recipe, progress, on_step,
+    )  # fmt: skip
+    made.arguments(seeds)  # what the adapter has to say of it
+    return made
+
+
+def _check(instruction: str, n: int, steps: int | None) -> None:
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
+    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
+        raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
+    if steps is not None and (not isinstance(steps, Integral) or steps < 1):
+        raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
+
+
+def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
+    if policy not in get_args(OnUnfaithful):
+        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
+    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 1:
+        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
+    if policy != "flag" and not checks:
+        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
+    rows = [name for name, value in options.items() if isinstance(value, Tensor) and value.ndim and len(value) == n > 1]
+    if policy == "retry" and rows:
+        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
+
+
+def _settings(
+    pipeline: Any,
+    adapter: Adapter,
+    strategy: Strategy,
+    settings: Repulsion | None,
+    strength: float | str,
+    scope: str | None,
+) -> Repulsion:
+    if not strategy.repels and (settings, scope) != (None, None):
+        raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
+    if not isinstance(settings, Repulsion | None):
+        raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
+    if settings is None:
+        settings = default_settings(pipeline) if strategy.repels else Repulsion(strength=strategy.strength)
+    if scope is not None:
+        settings = replace(settings, scope=scope)
+    if not isinstance(strength, str):
+        settings = replace(settings, strength=strength, eta=None)
+    elif strength != "auto":
+        raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
+    adapter.scope(settings.scope)
+    return settings
+
+
+def _recipe(
+    name: str,
+    pipeline: Any,
+    strategy: Strategy,
+    settings: Repulsion,
+    request: Request,
+    n: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    plain = (str, int, float, bool, type(None))
+    return {
+        "ctxrep_edit": __version__,
+        "model": name,
+        "pipeline": type(pipeline).__name__,
+        "n": n,
+        "steps": request.steps,
+        "size": list(request.size),
+        "strategy": strategy.name,
+        "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
+    }

@@ -1,0 +1,94 @@
+"""Training pairs, made once: latents of photographs and of their edits, with the phrase that asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ctxrep_plugins.nano import text, world
+from ctxrep_plugins.nano.world import photos
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+SHARE = (0.5, 0.125, 0.125, 0.125, 0.125)  # of each bucket
+EDITS = {
+    "sticker": 0.25,
+    "frame": 0.15,
+    "light": 0.10,
+    "style": 0.15,
+    "recolour": 0.10,
+    "weather": 0.25,
+}  # of all pairs
+EVEN = 0.4  # share of the pairs, and of each batch, whose answers are drawn evenly
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents of sources and targets, each (n, 16, h, w) float32, and indices of phrases, (n,).
+
+    even: bool (n,), whether the answer was drawn evenly among the right ones, and not as often as it is typical.
+    """
+
+    source: Tensor
+    target: Tensor
+    phrase: Tensor
+    even: Tensor
+
+
+class Pairs:
+    """`count` pairs, in buckets of one size each; made once and kept in `folder`."""
+
+    def __init__(self, pictures: Sequence[np.ndarray], vae: AutoencoderTiny, count: int, folder: Path, seed: int):
+        self.buckets: list[Batch] = []
+        for index, (bucket, share) in enumerate(zip(photos.BUCKETS, SHARE, strict=True)):
+            file = folder / f"pairs-{seed}-{count}-{index}.pt"
+            if not file.exists():
+                made = _make(pictures, vae, int(count * share), bucket, np.random.default_rng([seed, 3, index]))
+                torch.save(made, file.with_suffix(".part"))
+                file.with_suffix(".part").replace(file)
+            self.buckets.append(Batch(*torch.load(file, weights_only=True, mmap=True)))
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """`size` pairs of one bucket, the evenly drawn ones last."""
+        bucket = self.buckets[rng.choice(len(SHARE), p=SHARE)]
+        evenly = bucket.even.nonzero()[:, 0].numpy()
+        usual = (~bucket.even).nonzero()[:, 0].numpy()
+        count = round(size * EVEN)
+        drawn = np.concatenate([rng.choice(usual, size - count), rng.choice(evenly, count)])
+        rows = torch.from_numpy(drawn)
+        return Batch(
+            bucket.source[rows].float(), bucket.target[rows].float(), bucket.phrase[rows].long(), bucket.even[rows]
+        )
+
+
+@torch.no_grad()
+def _make(
+    pictures: Sequence[np.ndarray],
+    vae: AutoencoderTiny,
+    count: int,
+    bucket: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    index_of = {phrase: i for i, phrase in enumerate(text.corpus())}
+    by_edit = [{pinned: list(world.requests(edit, pinned)) for pinned in (False, True)} for edit in world.EDITS]
+    shares = [EDITS[edit.name] for edit in world.EDITS]
+    sources, targets, phrases, evens = [], [], [], []
+    for _ in range(0, count, CHUNK):
+        pairs = []
+        for _ in range(CHUNK):
+            choices = by_edit[rng.choice(len(by_edit), p=shares)][bool(rng.random() < 0.5)]
+            request = choices[rng.integers(len(choices))]
+            picture = photos.augment(photos.busy_crop(pictures, bucket, rng), rng)
+            even = bool(rng.random() < EVEN)
+            answer = request.edit.draw(request.pins, rng, even)
+            pairs.append((picture, world.render(request.edit, picture, answer)))
+            evens.append(even)
+            phrases.append(index_of[request.text])
+        for side, out in enumerate((sources, targets)):
+            x = torch.from_numpy(np.stack([pair[side] for pair in pairs])).permute(0, 3, 1, 2) * 2 - 1
+            out.append((vae.encode(x).latents * vae.config.scaling_factor).half())
+    return torch.cat(sources), torch.cat(targets), torch.tensor(phrases, dtype=torch.int16), torch.tensor(evens)

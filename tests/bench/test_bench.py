@@ -1,0 +1,103 @@
+"""`ctxrep-edit bench spread`: it resumes, and what goes wrong in one method stays there. `bench faithful` counts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from ctxrep_plugins.bench.results import VERSION
+from PIL import Image
+
+from ctxrep_edit import Strategy, cli
+
+
+class Fails(Strategy):
+    name = "fails"
+    summary = "raises"
+
+    def sample(self, run: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+
+def spread(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.cli, ["bench", "spread", "--photos", "1", "-n", "2", *map(str, arguments)])
+
+
+@pytest.fixture(autouse=True)
+def command() -> None:
+    """The command is a plugin's, added when the program starts."""
+    from ctxrep_plugins.bench import commands
+
+    cli.bench.commands.setdefault("spread", commands.spread)
+    cli.bench.commands.setdefault("faithful", commands.faithful)
+
+
+def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, registered: Any) -> None:
+    registered(ctxrep_strategies=lambda: [Fails()])
+    methods = [part for name in ("plain", "contextual", "fails") for part in ("--method", name)]
+    files = [part for name in ("json", "markdown", "plot") for part in (f"--{name}", tmp_path / f"x.{name}")]
+    files[-1] = tmp_path / "x.png"
+    with pytest.warns(UserWarning, match="The method fails failed and is left out: division by zero"):
+        first = spread(*methods, *files, "--trials", tmp_path / "trials.jsonl")
+    assert first.exit_code == 0, first.output
+    plain, ours, broken = json.loads((tmp_path / "x.json").read_text())
+    keys = {"method", "model", "n", "distinct", "right", "lpips_outside", "vendi", "seconds"}
+    assert keys <= set(plain) & set(ours)
+    assert (plain["method"], ours["method"], plain["model"], plain["n"]) == ("plain", "contextual", "kontext-nano", 2)
+    assert plain["evaluations"] == ours["evaluations"] == plain["time"] == 1
+    assert ours["time"] > 0
+    assert broken["error"] == "ZeroDivisionError: division by zero"
+    assert (tmp_path / "x.markdown").read_text().count("| contextual |") == 2
+    with Image.open(tmp_path / "x.png") as plot:
+        assert plot.size[0] > 400
+    (trials,) = tmp_path.glob("trials-*.jsonl")
+    lines = trials.read_text().splitlines()
+    assert json.loads(lines[0])["version"] == VERSION
+    assert len(lines) == 1 + 2 * 12
+    trials.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:20])  # cut off while it was written
+    second = spread("--method", "plain", "--method", "contextual", *files, "--trials", tmp_path / "trials.jsonl")
+    assert second.exit_code == 0, second.output
+    again = json.loads((tmp_path / "x.json").read_text())
+    assert again[0]["distinct"] == plain["distinct"]
+    assert again[1]["right"] == ours["right"]
+    other = spread("--method", "contextual", "--tau", "1", "--trials", tmp_path / "trials.jsonl")
+    assert other.exit_code == 1
+    assert "was written with {'steps': 3}, this run has {'steps': 1}: name another --trials file" in other.stderr
+    trials.write_text(lines[0].replace(f'"version": {VERSION}', '"version": 0') + "\n")
+    other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")
+    assert other.exit_code == 1
+    assert "{'version': 0}" in other.stderr
+    assert "or delete this one" in other.stderr
+    trials.write_text("[]\n")
+    other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")
+    assert "is no file of trials" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "cads:much"], "The method 'cads:much' has the strength 'much': give a number, as in cads:0.5."),
+        (["--method", "cads/paper"], "names a scope, but cads has none: leave /paper out."),
+        (["--method", "nonsense"], "There is no strategy 'nonsense': choose one of"),
+        (["--sweep", "--method", "cads"], "--sweep takes every strategy"),
+    ],
+)
+def test_what_it_cannot_do(arguments: list[str], message: str) -> None:
+    result = spread(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_faithful_counts_what_is_caught_and_what_is_flagged_wrongly() -> None:
+    result = CliRunner().invoke(cli.cli, ["bench", "faithful", "--photos", "1", "--sampled", "0", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["part_or_whole"] == 1
+    assert {name: count for name, (_, _, count) in found["iou"].items()} == {"sticker": 6, "frame": 6, "weather": 6}
+    assert all(mean > 0.7 for mean, _, _ in found["iou"].values())
+    rows = {(row["edits"], row["what"], row["region"]): row for row in found["flagged"]}
+    assert rows["part", "right", "estimated"]["n"] == rows["whole", "right", "estimated"]["n"] == 18
+    assert rows["part", "right", "estimated"]["flagged"] <= 0.06
+    for fault in ("shift", "cast", "noise", "moved", "missing"):
+        assert rows["part", fault, "mask"]["flagged"] == 1

