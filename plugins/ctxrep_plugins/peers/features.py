@@ -10,7 +10,7 @@ from ctxrep_edit import Run, Strategy
 if TYPE_CHECKING:
     import torch
 
-    from ctxrep_edit import Clock, Order
+    from ctxrep_edit import Clock
 
 
 class Dave(Strategy):
@@ -45,7 +45,7 @@ class Dave(Strategy):
                 hooks.callback(block.register_forward_hook(self._hook(run.settings.strength, state, order)).remove)
             return run.call()
 
-    def _hook(self, strength: float, state: dict[str, Any], order: Order) -> Any:
+    def _hook(self, strength: float, state: dict[str, Any], order: Any) -> Any:
         def hook(module: Any, args: Any, output: Any) -> Any:
             if not state["on"]:
                 return output
