@@ -226,7 +226,7 @@ def test_files_may_have_twice_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_big_arrays_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctxrep_edit.imaging._STRIP", 40)  # not a whole row
+    monkeypatch.setattr("ctxrep_edit.imaging.arrays._STRIP", 40)  # not a whole row
     for image in (PIXELS / 255, PIXELS.astype(np.uint16) * 257, torch.from_numpy(PIXELS).permute(2, 0, 1) / 255):
         assert same(read_image(image))
 

@@ -32,7 +32,9 @@ def examine() -> list[Finding]:
         except PackageNotFoundError:
             findings.append(Finding(False, f"{package} is not installed", f"pip install {package}"))
     if all(finding.good for finding in findings):
-        findings.append(_device())
+        from ctxrep_edit.sampling.pipelines import describe_device
+
+        findings.append(Finding(True, describe_device()))
     path = lpips_weights.weights_path()
     missing = Finding(False, f"no LPIPS weights at {path}", "ctxrep-edit weights")
     findings.append(Finding(True, f"LPIPS weights at {path}") if path.is_file() else missing)
@@ -52,11 +54,3 @@ def examine() -> list[Finding]:
             what = f"plugin {record.title} is left out: {record.error}"
             findings.append(Finding(False, what, f"update or uninstall it, or {record.off()}"))
     return findings
-
-
-def _device() -> Finding:
-    import torch
-
-    if torch.accelerator.is_available():
-        return Finding(True, f"device {torch.accelerator.current_accelerator()}")
-    return Finding(True, f"device cpu, {torch.get_num_threads()} threads (enough for kontext-nano, slow for FLUX)")

@@ -29,15 +29,29 @@ def load_pipeline(
     CPU and bfloat16 elsewhere. progress: bars for downloading and reading, on stderr; an embedded model is too small
     for them. Raises ModelError.
     """
-    import torch
-
     name = str(model or DEFAULT_MODEL)
-    if device is None:
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = str(found or "cpu")
+    device = device or default_device()
     if name in catalog.MODELS.claims():
         return _embedded(catalog.MODELS.get(name).folder, device, _dtype(dtype, "cpu"))
     return _load(name, device, _dtype(dtype, device), progress)
+
+
+def default_device() -> str:
+    """The accelerator that torch finds, else the CPU."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return str(found or "cpu")
+
+
+def describe_device() -> str:
+    """The default device, in words."""
+    import torch
+
+    device = default_device()
+    if device != "cpu":
+        return f"device {device}"
+    return f"device cpu, {torch.get_num_threads()} threads (enough for kontext-nano, slow for FLUX)"
 
 
 def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> None:

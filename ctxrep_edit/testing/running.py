@@ -55,7 +55,7 @@ class Runner:
         asked = adapter.arguments(pipeline, request)
         return {**asked, **(self.options if options is None else options), "output_type": "pt"}
 
-    def run(
+    def sampled(
         self,
         pipeline: Any,
         adapter: Adapter,
@@ -65,24 +65,15 @@ class Runner:
         seeds: Sequence[int] = (0, 1),
         on_step: OnStep | None = None,
         **asked: Any,
-    ) -> Tensor:
-        """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said."""
-        return self.sampled(pipeline, adapter, settings, strategy, seeds, on_step, **asked)[0]
-
-    def sampled(
-        self,
-        pipeline: Any,
-        adapter: Adapter,
-        settings: Repulsion = PLAIN,
-        strategy: Strategy | None = None,
-        seeds: Sequence[int] = (0, 1),
-        on_step: OnStep | None = None,
-        **asked: Any,
     ) -> tuple[Tensor, Run]:
-        """The pictures, and what the strategy noted."""
+        """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted."""
         arguments = self.arguments(pipeline, adapter, seeds=seeds, **asked)
         chosen = strategy or catalog.STRATEGIES.get("contextual")
         return sample(pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step)
+
+    def run(self, pipeline: Any, adapter: Adapter, settings: Repulsion = PLAIN, **asked: Any) -> Tensor:
+        """The pictures alone; `asked` is what `sampled` takes."""
+        return self.sampled(pipeline, adapter, settings, **asked)[0]
 
     def watch(self, pipeline: Any, adapter: Adapter, settings: Repulsion = PLAIN, **asked: Any) -> Watch:
         """What the blocks returned in a run."""

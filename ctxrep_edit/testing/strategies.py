@@ -51,7 +51,7 @@ class StrategyConformance(Runner):
         return replace(adapter.default, strength=strength) if strategy.repels else Repulsion(strength=strength)
 
     def moved(self, pipeline: Any, adapter: Adapter, strategy: Strategy, n: int = 3) -> tuple[Tensor, Run]:
-        return self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy, range(n))
+        return self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, seeds=range(n))
 
     def test_it_says_what_it_is(self, strategy: Strategy) -> None:
         has_name_and_summary(strategy)

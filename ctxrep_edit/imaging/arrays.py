@@ -1,0 +1,109 @@
+"""Arrays and tensors as pictures, and pictures as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ctxrep_edit.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_STRIP = 2**22  # values that are converted at once, so that a big array has no second copy in floats
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def luma(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The brightness of (..., 3), weighted as in Rec. 601: (...)."""
+    return np.asarray(picture @ _LUMA)
+
+
+def brought_down(pictures: torch.Tensor, scale: float) -> torch.Tensor:
+    """(n, c, h, w) made smaller by area, to `scale` of its sides; not touched where that is 1 or more."""
+    from torch.nn.functional import interpolate
+
+    if scale >= 1:
+        return pictures
+    return interpolate(pictures, [max(1, round(side * scale)) for side in pictures.shape[2:]], mode="area")
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """An RGB picture as a float32 tensor (1, 3, H, W) with values in [0, 1]."""
+    import torch
+
+    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (H, W, 3)
+    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.float32) / 255  # (1, 3, H, W)
+
+
+def from_tensor(tensor: torch.Tensor, name: str) -> npt.NDArray[Any]:
+    """A tensor (H, W), (C, H, W) or (1, C, H, W) as an array (H, W) or (H, W, C)."""
+    import torch
+
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 4 and shape[0] != 1:
+        raise InputError(f"{name} is a batch of {shape[0]} pictures, shape {shape}. Give one of them: batch[i].")
+    tensor = tensor[0] if tensor.ndim == 4 else tensor
+    if tensor.ndim != 2 and not (tensor.ndim == 3 and tensor.shape[0] in (1, 3, 4)):
+        raise InputError(
+            f"{name} is a tensor of shape {shape}. Give (H, W), (C, H, W) or (1, C, H, W) with C of 1, 3 or 4; "
+            f"permute(2, 0, 1) brings channels to the front."
+        )
+    tensor = tensor.detach().cpu()
+    if tensor.dtype not in (torch.float64, torch.float32) and tensor.is_floating_point():
+        tensor = tensor.half()  # NumPy has no bfloat16; values in [0, 1] lose nothing that 8 bits show
+    array: npt.NDArray[Any] = tensor.numpy()
+    return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
+
+
+def from_array(array: npt.NDArray[Any], name: str) -> Image.Image:
+    """An array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a picture of mode L, RGB or RGBA."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(
+            f"{name} is an array of shape {array.shape}. Give one picture as (H, W), (H, W, 1), (H, W, 3) or (H, W, 4);"
+            f" np.moveaxis(a, 0, -1) brings channels to the back."
+        )
+    if array.size == 0:
+        raise InputError(f"{name} has no pixels: its shape is {array.shape}.")
+    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.dtype == np.bool_:
+        array = array * np.uint8(255)
+    elif array.dtype == np.uint16:
+        array = _in_strips(array, lambda strip: (strip.astype(np.uint32) + 128) // 257)  # 65535 = 255 * 257
+    elif np.issubdtype(array.dtype, np.floating):
+        _check_floats(float(array.min()), float(array.max()), name)
+        array = _in_strips(array, lambda strip: np.rint(strip.clip(0, 1) * 255))
+    elif array.dtype != np.uint8:
+        raise InputError(
+            f"{name} holds {array.dtype} values, whose range is not known. "
+            f"Give uint8 (0 to 255), uint16 (0 to 65535), float (0 to 1) or bool: for example array.astype(np.uint8)."
+        )
+    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def _in_strips(array: npt.NDArray[Any], convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """`convert`ed to uint8, some rows at a time."""
+    out = np.empty(array.shape, np.uint8)
+    rows = max(1, _STRIP * len(array) // array.size)
+    for top in range(0, len(array), rows):
+        out[top : top + rows] = convert(array[top : top + rows])
+    return out
+
+
+def _check_floats(low: float, high: float, name: str) -> None:
+    """Raise unless low ... high lies in [0, 1], give or take rounding."""
+    slack = 1e-3
+    if not (np.isfinite(low) and np.isfinite(high)):  # min and max pass NaN on
+        raise InputError(f"{name} holds NaN or infinite values. Mend what computed it, or use np.nan_to_num.")
+    if low >= -slack and high <= 1 + slack:
+        return
+    mend = "Scale it to [0, 1]."
+    if -1 - slack <= low < -slack and high <= 1 + slack:
+        mend = "It looks like [-1, 1]: give (x + 1) / 2."
+    elif low >= 0 and high <= 255:
+        mend = "It looks like 0 ... 255: give x / 255, or uint8."
+    raise InputError(f"{name} holds floats from {low:.4g} to {high:.4g}, but floats must lie in [0, 1]. {mend}")
