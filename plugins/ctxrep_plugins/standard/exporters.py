@@ -1,0 +1,42 @@
+"""The usual files of a set: its pictures, one sheet of them all, and everything but the pixels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctxrep_edit import Exporter
+
+if TYPE_CHECKING:
+    from ctxrep_edit import EditSet
+
+
+class Pictures(Exporter):
+    name = "png"
+    summary = "edit-1.png ..., each with its recipe in a text chunk"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        from ctxrep_edit import encode_png
+
+        for edit in edits:
+            recipe = {"instruction": edits.instruction, **edits.recipe, **edit.to_dict()}
+            (folder / f"edit-{edit.index + 1}.png").write_bytes(encode_png(edit.image, json.dumps(recipe)))
+
+
+class Sheet(Exporter):
+    name = "sheet"
+    summary = "sheet.png, source and edits in one labelled picture"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        from ctxrep_edit import encode_png
+
+        (folder / "sheet.png").write_bytes(encode_png(edits.sheet()))
+
+
+class Sidecar(Exporter):
+    name = "json"
+    summary = "edits.json, everything but the pixels"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        (folder / "edits.json").write_text(json.dumps(edits.to_dict(), indent=2) + "\n", "utf-8")
