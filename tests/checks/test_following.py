@@ -8,8 +8,7 @@ from ctxrep_plugins.checks.following import Following
 from ctxrep_plugins.nano.text import clip_tokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from ctxrep_edit import Case, ModelError
-from ctxrep_edit.plugins.catalog import CHECKS
+from ctxrep_edit import CHECKS, Case, ModelError
 
 
 @pytest.fixture(scope="module")

@@ -3,24 +3,17 @@
 import pytest
 import skimage.data
 import torch
-from ctxrep_plugins.checks.objects import (
-    CHECKS,
-    COPY_MOST,
-    GRAIN_MOST,
-    Grain,
-    Missing,
-    Moved,
-    Uniformity,
-)
+from ctxrep_plugins.checks.objects import COPY_MOST, Missing, Moved
+from ctxrep_plugins.checks.whole import GRAIN_MOST, Grain, Uniformity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import Case, Verdict
+from ctxrep_edit import Case, Verdict, to_tensor
 from ctxrep_edit.faithfulness.residuals import unexplained
-from ctxrep_edit.imaging import to_tensor
 
+CHECKS = (Moved, Missing, Uniformity, Grain)
 SIDE = 64
 PHOTO = Image.fromarray(skimage.data.astronaut()).resize((SIDE, SIDE), Image.Resampling.BOX)
 SOURCE = to_tensor(PHOTO)  # (1, 3, h, w)

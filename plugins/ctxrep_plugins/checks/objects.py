@@ -1,36 +1,57 @@
-"""The default checks that look for what should not be there: objects moved or missing, and noise.
+"""What should not have changed in an edit of a part: strays, objects moved or missing.
 
-In an edit of a part, such a change lies inside the estimated region, where the other checks do not look. In an edit of
-the whole picture, everything has changed, and what is wrong is what was treated otherwise than the rest. Both compare
-an edit with the others of its set: what all of them do was asked for. docs/faithfulness.md says how the bounds were
-found.
+Such a change lies inside the estimated region, where the checks of the outside do not look. An edit is compared with
+the others of its set: what all of them do was asked for.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from statistics import median
 from typing import TYPE_CHECKING
 
-from ctxrep_plugins.checks.outside import not_asked, where
+from ctxrep_plugins.checks.verdicts import where
 
 from ctxrep_edit import Case, Check, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from ctxrep_edit import Evidence
 
+STRAY_MOST = 0.03  # share of the picture that one edit may change apart, where no other edit does
 SHORT = 64  # pixels: short side to which pictures are brought down before objects are looked for
 WINDOW = 7  # pixels of that: side of the windows that are compared
 FULL = 0.85  # share of a window that must have changed
 MOST_WINDOWS = 400  # that are looked at in one edit
 COPY_MOST = 3.0  # times that another place of the source may explain a window better than its own place does
 DETAIL_LEAST = 0.2  # share of the source's gradients that a changed window must have, of whatever content
-WORST_MOST = 0.10  # root mean square of what the worst window of an edit of the whole picture leaves unexplained
-GRAIN_MOST = 0.022  # the same of its typical pixel
-OTHERS = 2.0  # times that of the set's median edit, where that is more
+
+
+class Strays(Check):
+    """Whether an edit has changed something apart from the edit proper, that no other edit of the set changes.
+
+    What one edit alone changes is stray if what it shares with others is half as large or more; else the largest
+    part is taken for the edit itself, and the second largest is stray. Thin parts do not count. Sets of one or two
+    edits, and those with a mask, have no strays.
+    """
+
+    name = "strays"
+    summary = "share of the picture that one edit changes apart, where no other does"
+
+    def verdicts(self, case: Case) -> Sequence[Verdict]:
+        seen = case.evidence
+        apart = seen.where == "estimated" and len(seen.edits) > 2
+        verdicts = []
+        for i in range(len(seen.edits)):
+            value = _stray(seen.regions.numpy(), i) if apart else 0.0
+            kept = value <= STRAY_MOST
+            reason = f"{value:.1%} of the picture changes apart from the edit, where no other edit does, "
+            reason += f"{'within' if kept else 'over'} {STRAY_MOST:.0%}"
+            verdicts.append(Verdict(kept, "stray change", value, STRAY_MOST, reason, where(seen, i)))
+        return verdicts
 
 
 class _Objects(Check):
@@ -102,52 +123,20 @@ class Missing(_Objects):
         return float(((edit + 0.002) / (source + 0.002)).min())
 
 
-class _Whole(Check):
-    """Takes an edit of the whole picture as one local operation, the same everywhere; see `Evidence.unexplained`."""
+def _stray(regions: npt.NDArray[np.bool_], i: int) -> float:
+    import numpy as np
+    from scipy.ndimage import binary_opening
+    from skimage.measure import label, regionprops
 
-    def _verdicts(self, case: Case, measure: str, values: Sequence[float], most: float, told: str) -> list[Verdict]:
-        """One each; an edit may leave more unexplained than `most` where most of its set do."""
-        seen = case.evidence
-        verdicts = []
-        for i, value in enumerate(values):
-            others = [*values[:i], *values[i + 1 :]]
-            bound = max(most, OTHERS * median(others)) if others else most
-            kept = value <= bound
-            reason = f"{value:.3f} of {told} is not what the rest makes of the source, "
-            reason += f"{'within' if kept else 'over'} {bound:.3f}"
-            verdicts.append(Verdict(kept, measure, value, bound, reason, where(seen, i)))
-        return verdicts
-
-
-class Uniformity(_Whole):
-    """Whether an edit of the whole picture treats all of it alike: an object moved or missing is treated otherwise."""
-
-    name = "uniformity"
-    summary = "what one operation on the whole picture leaves unexplained in the worst part of it"
-
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        import torch.nn.functional as F
-
-        if case.evidence.where != "whole":
-            return not_asked(case.evidence, "unexplained in the worst part", WORST_MOST)
-        errors = case.evidence.unexplained  # (n, h, w)
-        side = max(1, min(*errors.shape[1:], round(0.14 * min(errors.shape[1:]))))
-        worst = F.avg_pool2d(errors.square()[:, None], side, 1).amax((1, 2, 3)).sqrt()  # (n,)
-        told = "the worst part"
-        return self._verdicts(case, "unexplained in the worst part", worst.tolist(), WORST_MOST, told)
-
-
-class Grain(_Whole):
-    """Whether an edit of the whole picture has become noisy."""
-
-    name = "grain"
-    summary = "what one operation on the whole picture leaves unexplained in its typical pixel"
-
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        if case.evidence.where != "whole":
-            return not_asked(case.evidence, "unexplained in a typical pixel", GRAIN_MOST)
-        typical = case.evidence.unexplained.flatten(1).median(1).values  # (n,)
-        return self._verdicts(case, "unexplained in a typical pixel", typical.tolist(), GRAIN_MOST, "a typical pixel")
+    alone = regions[i] & ~np.delete(regions, i, 0).any(0)
+    side = 2 * max(1, round(0.03 * min(alone.shape))) + 1
+    alone = binary_opening(alone, np.ones((side, side)))
+    areas = sorted((part.area for part in regionprops(label(alone, connectivity=2))), reverse=True)
+    if not areas:
+        return 0.0
+    shared = regions[i].sum() - alone.sum()
+    largest = areas[0] if shared >= areas[0] / 2 else areas[1] if len(areas) > 1 else 0
+    return float(largest / alone.size)
 
 
 def _alone(changed: Tensor, i: int) -> Tensor | None:
@@ -164,13 +153,9 @@ def _alone(changed: Tensor, i: int) -> Tensor | None:
 
 def _small(pictures: Tensor) -> Tensor:
     """(n, c, h, w) brought down to a short side of SHORT; smaller ones stay."""
-    import torch.nn.functional as F
+    from ctxrep_edit import brought_down
 
-    scale = SHORT / min(pictures.shape[2:])
-    if scale >= 1:
-        return pictures
-    size = [max(1, round(side * scale)) for side in pictures.shape[2:]]
-    return F.interpolate(pictures, size, mode="area")
+    return brought_down(pictures, SHORT / min(pictures.shape[2:]))
 
 
 def _windows(picture: Tensor) -> Tensor:
@@ -194,6 +179,3 @@ def _gradients(picture: Tensor) -> Tensor:
 
     dy, dx = np.gradient(gaussian_filter(picture[0].mean(0).numpy(), 0.7))
     return torch.from_numpy(np.hypot(dy, dx))[None, None]
-
-
-CHECKS: tuple[type[Check], ...] = (Moved, Missing, Uniformity, Grain)

@@ -1,0 +1,55 @@
+"""Where a picture lies on its source, moving it back, and the edges that it keeps."""
+
+import pytest
+import skimage.data
+import torch
+import torch.nn.functional as F
+from checks.known_changes import EDIT, INSIDE, ROUND_TRIP, SIDE, SOURCE, WRONG, case, judged, noisy, objections
+from ctxrep_plugins.checks.structure import EDGES_LEAST, Structure
+from PIL import Image
+
+from ctxrep_edit import to_tensor
+from ctxrep_edit.faithfulness.registration import Motion, find_motion, move, move_back
+
+
+@pytest.mark.parametrize("size", [(64, 64), (300, 420)])
+@pytest.mark.parametrize(("dx", "dy", "zoom"), [(3.4, -2.2, 1.0), (-7.0, 1.5, 1.0), (0.0, 0.0, 1.06), (2.0, 1.0, 0.95)])
+def test_a_motion_is_found_and_undone(size: tuple[int, int], dx: float, dy: float, zoom: float) -> None:
+    picture = to_tensor(Image.fromarray(skimage.data.astronaut()).resize(size, Image.Resampling.BOX))[0]
+    moved = move(picture, Motion(dx, dy, zoom))
+    found = find_motion(picture, (0.8 * moved + 0.1).flip(0))  # other colours too
+    assert (found.dx, found.dy, found.zoom) == pytest.approx((dx, dy, zoom), abs=0.3)
+    back, seen = move_back(moved, found)
+    assert 0.6 < seen.float().mean() < 1 or zoom < 1
+    assert (back - picture).abs().mean(0)[seen].mean() < 0.03
+
+
+def test_nothing_moves_what_lies_where_it_was() -> None:
+    for edit in (SOURCE[0], EDIT[0], noisy(SOURCE, 0.05)[0], 1 - SOURCE[0], torch.zeros(3, 40, 40)):
+        assert not find_motion(SOURCE[0] if edit.shape[1] == SIDE else edit, edit)
+
+
+def test_realign_returns_the_picture_moved_back() -> None:
+    moved = WRONG["shift"][0]
+    given = case(moved, INSIDE, realign=True)
+    (said,) = judged(given)
+    assert all(verdict.kept for verdict in said.values())
+    assert said["alignment"].details["shift"] == pytest.approx([3, -2], abs=0.2)
+    assert said["alignment"].reason.endswith("and was moved back")
+    assert (given.evidence.edits - EDIT).abs().mean(1)[given.evidence.seen].mean() < 0.02
+
+
+def test_restore_gives_the_source_back_outside_the_region() -> None:
+    given = case(WRONG["cast"][0], INSIDE, restore=True)
+    evidence = given.evidence
+    assert torch.equal(evidence.edits[0][:, ~INSIDE], SOURCE[0][:, ~INSIDE])
+    assert torch.equal(evidence.edits[0][:, 12:20, 12:20], WRONG["cast"][0][0][:, 12:20, 12:20])
+    assert objections(given) == [set()]
+
+
+def test_what_most_of_a_set_lose_of_the_edges_was_asked_for() -> None:
+    blurred = F.avg_pool2d(ROUND_TRIP, 7, 1, 3, count_include_pad=False)
+    alone = Structure().verdicts(case(torch.cat([blurred, 0.5 * ROUND_TRIP, 0.6 * ROUND_TRIP])))
+    assert [verdict.kept for verdict in alone] == [False, True, True]
+    together = Structure().verdicts(case(torch.cat([blurred, 0.9 * blurred, 0.8 * blurred])))
+    assert all(verdict.kept and verdict.value < EDGES_LEAST for verdict in together)
