@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -40,6 +41,16 @@ def test_the_overview_names_no_hook_that_there_is_not() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pages.pages
+def test_files_and_modules_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for name in re.findall(r"(?<![\w/.-])(?:adapters|ctxrep_edit|docs|examples|plugins|tests)/[\w/.-]*\w", text):
+        places = (pages.ROOT, pages.ROOT / "ctxrep_edit", page.parent)  # the last: a link
+        assert any((place / name).exists() for place in places), name
+    for name in re.findall(r"\bctxrep_(?:adapters|edit|plugins)(?:\.[a-zA-Z]\w*)+", text):
+        pkgutil.resolve_name(name)
 
 
 def test_the_policy_states_the_version_of_the_api() -> None:
