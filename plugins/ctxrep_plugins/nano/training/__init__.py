@@ -1,1 +1,1 @@
-"""How the embedded models were trained: python -m ctxrep_plugins.nano.training."""
+"""How the embedded models were trained: `python -m ctxrep_plugins.nano.training`."""

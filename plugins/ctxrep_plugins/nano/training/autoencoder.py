@@ -1,4 +1,4 @@
-"""Trains the autoencoder that the embedded models share: an `AutoencoderTiny`, 4x down, 16 channels.
+"""Trains the autoencoder that the embedded models share.
 
 The encoder is fitted in closed form: the principal components of 4 x 4 patches, written into its convolutions. So an
 edit that is affine in pixels is affine in latents, and only the decoder is trained.
@@ -14,27 +14,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ctxrep_plugins.nano import world
+from ctxrep_plugins.nano.models.autoencoder import CHANNELS, WIDTH
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-PATCH = 4  # pixels a side
-CHANNELS = 16
-WIDTH = PATCH * PATCH * 3  # channels that hold a patch untouched
 RAW_SCALE = 0.5  # root mean square of the raw latents, well inside the decoder's soft clamp at 3
 BATCH = 32
 PEAK_RATE = 2e-3
 EVERY = 100  # steps from checkpoint to checkpoint
-
-
-def build() -> AutoencoderTiny:
-    return AutoencoderTiny(
-        encoder_block_out_channels=(WIDTH, WIDTH, WIDTH),
-        decoder_block_out_channels=(WIDTH, WIDTH, WIDTH),
-        num_encoder_blocks=(0, 0, 0),
-        num_decoder_blocks=(3, 2, 0),
-        latent_channels=CHANNELS,
-    )
 
 
 def batch(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> Tensor:

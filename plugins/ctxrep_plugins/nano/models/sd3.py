@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
 from ctxrep_plugins.nano import text
-from ctxrep_plugins.nano.model import SHIFT, Model
-from ctxrep_plugins.nano.training.autoencoder import CHANNELS
+from ctxrep_plugins.nano.models.autoencoder import CHANNELS
+from ctxrep_plugins.nano.models.model import SHIFT, Model
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""What the embedded models have in common: how they are trained, and the folder that they become."""
+"""What the embedded models have in common, and the folder that each becomes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from ctxrep_plugins.nano.training.pairs import Batch
 from ctxrep_plugins.nano.world.photos import BUCKETS
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
@@ -18,7 +16,6 @@ from ctxrep_edit import load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
 STEPS = 12  # of the sampler
-SETTLED = 0.86  # share of noise below which the answer is settled
 
 
 class Model(nn.Module):
@@ -58,27 +55,6 @@ class Model(nn.Module):
             for name, parameter in block.named_parameters():
                 if parameter.ndim == 2 and not name.startswith("norm"):
                     yield parameter
-
-
-def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Rectified-flow loss, heavier where the target differs from the source; a scalar.
-
-    Pairs whose answers were drawn evenly come with little noise only, where the noisy picture shows already which
-    answer it will be. So rare answers are drawn as well as typical ones, and not more often.
-    """
-    source, target = batch.source, batch.target
-    n = len(source)
-    u = torch.sigmoid(torch.randn(n, generator=generator) + 0.2)  # logit-normal
-    u = torch.where(torch.rand(n, generator=generator) < 0.1, torch.rand(n, generator=generator), u)
-    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    sigma = torch.where(batch.even & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
-    noise = torch.randn(target.shape, generator=generator)
-    s = sigma[:, None, None, None]
-    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, batch.phrase).float()
-    changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
-    weight = 1 + 3 * changed
-    error = (predicted - (noise - target)).square().mean(1, keepdim=True)
-    return (weight * error).mean() / weight.mean()
 
 
 def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 from ctxrep_plugins.nano import text
-from ctxrep_plugins.nano.model import SHIFT, Model
-from ctxrep_plugins.nano.training.autoencoder import CHANNELS
+from ctxrep_plugins.nano.models.autoencoder import CHANNELS
+from ctxrep_plugins.nano.models.model import SHIFT, Model
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
 from torch import Tensor
 

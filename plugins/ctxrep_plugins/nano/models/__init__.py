@@ -1,0 +1,19 @@
+"""The embedded models: pipelines of diffusers' own classes in miniature, before they are trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctxrep_plugins.nano.models.model import Model
+
+
+def untrained(name: str) -> Model:
+    """`kontext-nano` or `sd3-nano`, its weights drawn from torch's generator."""
+    if name == "kontext-nano":
+        from ctxrep_plugins.nano.models.kontext import Kontext
+
+        return Kontext()
+    from ctxrep_plugins.nano.models.sd3 import Sd3
+
+    return Sd3()

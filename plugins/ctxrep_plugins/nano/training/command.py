@@ -1,0 +1,60 @@
+"""Trains an embedded model from a folder of photographs: `python -m ctxrep_plugins.nano.training --help`.
+
+Every stage resumes from its checkpoint, and the same seed gives the same weights on the same machine: each step draws
+from generators seeded by its own number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+from ctxrep_plugins.nano import models
+from ctxrep_plugins.nano.models.autoencoder import build
+from ctxrep_plugins.nano.models.model import save
+from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.training.pairs import Pairs
+from ctxrep_plugins.nano.training.transformer import train
+from ctxrep_plugins.nano.world import photos
+from diffusers import AutoencoderTiny
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano"]))
+@click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
+@click.option(
+    "--start", type=click.Path(exists=True, path_type=Path), help="Pipeline folder of the same NAME to train on from."
+)
+@click.option(
+    "--autoencoder", "taken", type=click.Path(exists=True, path_type=Path),
+    help="Pipeline folder whose autoencoder is taken over instead of training one.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The pipeline goes into a folder in here.")
+@click.option("--decoder-steps", default=3650, help="Steps of the autoencoder's decoder.")
+@click.option("--steps", default=4000, help="Steps of the transformer and the text encoders.")
+@click.option("--rates", default=1.0, help="Share of the peak learning rates; less than 1 suits --start.")
+@click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
+@click.option("--seed", default=0)
+@click.option("--float32", is_flag=True, help="No bfloat16: faster on a CPU whose matrix units do not know it.")
+def main(
+    name: str, folder: Path, work: Path, start: Path | None, taken: Path | None, out: Path, decoder_steps: int,
+    steps: int, rates: float, pairs: int, seed: int, float32: bool,
+) -> None:  # fmt: skip
+    """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
+    work.mkdir(parents=True, exist_ok=True)
+    pictures = photos.read_folder(folder)
+    torch.manual_seed(seed)
+    model = models.untrained(name)
+    if start is not None:
+        vae = model.load(start)
+    elif taken is not None:
+        vae = AutoencoderTiny.from_pretrained(taken, subfolder="vae")
+    else:
+        vae = build()
+        autoencoder.fit_encoder(vae, pictures, seed)
+        autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
+    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed, not float32, rates)
+    save(model, vae, out / name)
+    print(f"The pipeline is in {out / name}")

@@ -1,0 +1,110 @@
+"""Trains a transformer and its text encoders, on pairs of latents."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ctxrep_plugins.nano.models.model import SHIFT, Model
+from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.training.pairs import Batch, Pairs
+from torch import Tensor
+
+BATCH = 40
+MATRIX_RATE = 2e-3  # of Muon, for the matrices inside the blocks
+PEAK_RATE = 1.2e-3  # of AdamW, for all the rest
+SETTLED = 0.86  # share of noise below which the answer is settled
+
+
+def _exact_attention() -> None:
+    """Attention in float32 under autocast: on a CPU its backward pass is twice as fast as in bfloat16."""
+    native = torch.nn.functional.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return native(query.float(), key.float(), value.float(), **options)
+
+    torch.nn.functional.scaled_dot_product_attention = attention
+
+
+def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Rectified-flow loss, heavier where the target differs from the source; a scalar.
+
+    Pairs whose answers were drawn evenly come with little noise only, where the noisy picture shows already which
+    answer it will be. So rare answers are drawn as well as typical ones, and not more often.
+    """
+    source, target = batch.source, batch.target
+    n = len(source)
+    u = torch.sigmoid(torch.randn(n, generator=generator) + 0.2)  # logit-normal
+    u = torch.where(torch.rand(n, generator=generator) < 0.1, torch.rand(n, generator=generator), u)
+    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    sigma = torch.where(batch.even & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
+    noise = torch.randn(target.shape, generator=generator)
+    s = sigma[:, None, None, None]
+    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, batch.phrase).float()
+    changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
+    weight = 1 + 3 * changed
+    error = (predicted - (noise - target)).square().mean(1, keepdim=True)
+    return (weight * error).mean() / weight.mean()
+
+
+def optimisers(model: Model) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for the rest; each rate is scaled per step."""
+    matrices = list(model.matrices())
+    known = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    return [
+        torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def train(
+    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0
+) -> None:
+    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
+
+    mixed: under autocast to bfloat16. rates: share of the peak learning rates.
+    """
+    everything = optimisers(model)
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average = state["average"]
+        start = state["step"]
+        for optimiser, saved in zip(everything, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+    _exact_attention()
+    for block in model.blocks():
+        block.compile(dynamic=False)
+    smooth, began = None, time.monotonic()
+    for step in range(start, steps):
+        scale = rates * autoencoder.rate(step, steps)
+        for peak, optimiser in zip((MATRIX_RATE, PEAK_RATE), everything, strict=True):
+            optimiser.param_groups[0]["lr"] = peak * scale
+        batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in everything:
+            optimiser.step()
+            optimiser.zero_grad()
+        decay = min(0.998, (step + 1) / (step + 10))
+        for name, current in model.state_dict().items():
+            average[name].lerp_(current, 1 - decay) if current.is_floating_point() else average[name].copy_(current)
+        smooth = value.item() if smooth is None else 0.98 * smooth + 0.02 * value.item()
+        if step % 50 == 49:
+            print(f"transformer {step + 1}/{steps}  loss {smooth:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+        if step % 250 == 249 or step == steps - 1:
+            state = {"model": model.state_dict(), "average": average, "step": step + 1}
+            state["optimisers"] = [optimiser.state_dict() for optimiser in everything]
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+    model.load_state_dict(average)
+    model.eval().requires_grad_(False)

@@ -1,0 +1,53 @@
+"""The embedded models as they are shipped: weights that load without us and keep their bars."""
+
+import warnings
+
+import ctxrep_plugins.nano as nano
+import pytest
+from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
+from ctxrep_plugins.bench import spread
+from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.world import photos
+from diffusers import FluxKontextPipeline
+
+from ctxrep_edit import OutsideItsWorld, diverse_edit, load_pipeline
+
+PIPELINES = {"kontext-nano": FluxKontextPipeline, "sd3-nano": StableDiffusion3InstructPix2PixPipeline}
+ENCODERS = {"kontext-nano": ["CLIPTextModel", "T5EncoderModel"], "sd3-nano": ["CLIPTextModelWithProjection"] * 2}
+
+
+@pytest.mark.parametrize("name", list(nano.MODELS))
+def test_weights_load_with_their_pipeline_alone_and_fit_the_wheel(name: str):
+    folder = nano.WEIGHTS / name
+    plain = PIPELINES[name].from_pretrained(folder)
+    assert [type(e).__name__ for e in (plain.text_encoder, plain.text_encoder_2)] == ENCODERS[name]
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    assert size < 25_000_000
+    assert not list(folder.rglob("*.bin"))
+
+
+def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
+    assert float(autoencoder.decibels(pipeline.vae, photos.held_out(), 200).mean()) >= 32
+
+
+@pytest.mark.parametrize("name", list(nano.MODELS))
+def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
+    pipeline = load_pipeline(name)
+    work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
+    trials = [
+        [spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work]
+        for name in ("plain", "contextual")
+    ]
+    plain, ours = (spread.summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
+    assert plain["right"][0] >= 0.9
+    assert ours["right"][0] >= 0.9 * plain["right"][0]
+    assert ours["distinct"][0] > plain["distinct"][0]
+    assert ours["evaluations"] == (1, 1, 1)
+
+
+def test_an_instruction_outside_the_world_is_warned_of(crop):
+    with pytest.warns(OutsideItsWorld, match=r"was not taught 'make it autumn'.*FLUX\.1-Kontext-dev"):
+        diverse_edit(crop, "make it autumn", 1, seed=0, progress=False, preserve="off")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diverse_edit(crop, "Make it night.", 1, seed=0, progress=False, preserve="off")
