@@ -13,10 +13,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from ctxrep_edit.lpips_weights import ensure_weights, import_weights, load_alexnet_features, weights_path
 
-from ctxrep_edit import lpips_weights
 from ctxrep_edit.errors import InputError, WeightsError
+from ctxrep_edit.faithfulness import lpips_weights
+from ctxrep_edit.faithfulness.lpips_weights import (
+    ensure_weights,
+    import_weights,
+    load_alexnet_features,
+    weights_path,
+)
 
 
 class Malicious:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import ctxrep_edit.results.editset
+import ctxrep_edit
 from ctxrep_edit import CtxrepError, Edit, EditSet, OutputError, Verdict
 from ctxrep_edit.results.sheet import BAD, CELL, GAP, GOOD, LINE, PAPER, Cell, Row, contact_sheet
 
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written(edits: EditSet, tmp_path: Path, place: 
 def test_a_full_disk_leaves_nothing_half_written(
     edits: EditSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, count = ctxrep_edit.results.editset.encode_png, []
+    original, count = ctxrep_edit.encode_png, []
 
     def full(*arguments: Any) -> bytes:
         count.append(1)
@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
     edits.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(ctxrep_edit.results.editset, "encode_png", full)
+    monkeypatch.setattr(ctxrep_edit, "encode_png", full)
     with pytest.raises(OutputError, match="No space left on device"):
         edits.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
