@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 from collections.abc import Callable
@@ -9,15 +10,16 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner, Result
+from command_line import call
 from ctxrep_adapters import flux_kontext
 from ctxrep_plugins import standard
 
-from ctxrep_edit import Case, Check, EmbeddedModel, Strategy, Verdict, cli, hookimpl
+from ctxrep_edit import Case, Check, EmbeddedModel, Strategy, Verdict, diverse_edit, hookimpl
 from ctxrep_edit.plugins import hookspecs
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("ctxrep_")]
 Install = Callable[..., None]
+Register = Callable[..., Any]
 
 
 class Dist:
@@ -86,18 +88,16 @@ OURS = (found("flux_kontext", flux_kontext, "ctxrep-edit"), found("standard", st
 
 def listed() -> dict[str, dict[str, Any]]:
     """What `ctxrep-edit plugins --json` prints, by plugin."""
-    result = CliRunner().invoke(cli.cli, ["plugins", "--json"])
+    result = call("plugins", "--json")
     assert result.exit_code == 0, result.output
     return {entry["name"]: entry for entry in json.loads(result.stdout)["plugins"]}
 
 
-def call(*arguments: object) -> Result:
-    """Runs the command line in this process."""
-    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+edit = functools.partial(diverse_edit, instruction="change the light", n=2, seed=7, preserve="off", progress=False)
 
 
 def cli_edit(photo: Path, folder: Path, *options: object) -> dict[str, Any]:
-    """What `ctxrep-edit ... --json` says of two edits by the model in `folder`, written beside the photo."""
+    """What `ctxrep-edit ... --json` says of the same edits by the model in `folder`, written beside the photo."""
     common = ("-n", 2, "--seed", 7, "--model", folder, "-o", photo.parent / "out", "--no-progress", "--json")
     result = call(photo, "change the light", *common, *options)
     assert result.exit_code == 0, result.output

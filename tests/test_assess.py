@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
-from click.testing import CliRunner
+from command_line import call
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from ctxrep_edit import EditSet, InputError, OutputError, assess, cli
+from ctxrep_edit import EditSet, InputError, OutputError, assess
 from ctxrep_edit.faithfulness.given import LONGEST, SHORTEST
 from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
 
@@ -108,16 +108,16 @@ def test_the_command(tmp_path: Path) -> None:
     with_box().save(tmp_path / "b.png")
     with_box().resize((256, 256)).save(tmp_path / "large.png")
     files = [str(tmp_path / name) for name in ("a.png", "b.png", "x.json", "x.html")]
-    result = CliRunner().invoke(cli.cli, ["assess", *files[:2], "--json", files[2], "--html", files[3]])
+    result = call("assess", *files[:2], "--json", files[2], "--html", files[3])
     assert result.exit_code == 0, result.output
     assert "Measured at 128 x 128 pixels. Vendi score 1.00 of 1." in result.stdout
     stated = json.loads(Path(files[2]).read_text())
     assert stated["files"] == [files[1]]
     assert stated["edits"][0]["verdicts"]["preservation"]["kept"] is True
     assert Path(files[3]).read_text().startswith("<!DOCTYPE html>")
-    result = CliRunner().invoke(cli.cli, ["assess", *files[:2], str(tmp_path / "large.png")])
+    result = call("assess", *files[:2], tmp_path / "large.png")
     assert "Measured at 128 x 128 pixels, brought there by Lanczos from 256 x 256. Vendi" in result.stdout
-    result = CliRunner().invoke(cli.cli, ["assess", files[0], files[1], "--json", str(tmp_path / "no" / "x")])
+    result = call("assess", *files[:2], "--json", tmp_path / "no" / "x")
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory. Name another file." in result.stderr
 

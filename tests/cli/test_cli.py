@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command_line import call
 from PIL import Image
 
 from ctxrep_edit import BrokenPlugin, EmbeddedModel, WeightsError
-from ctxrep_edit.cli import cli
 from ctxrep_edit.faithfulness import lpips_weights
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
 def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -236,7 +232,7 @@ def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
     [
         "import ctxrep_edit; dir(ctxrep_edit); ctxrep_edit.InputError; ctxrep_edit.Repulsion; ctxrep_edit.Adapter",
         "import ctxrep_edit.cli",
-        "from ctxrep_edit import catalog; [shelf.all() for shelf in catalog.SHELVES]; catalog.pipelines()",
+        "from ctxrep_edit.plugins import catalog; [shelf.all() for shelf in catalog.SHELVES]; catalog.pipelines()",
         "from ctxrep_edit.cli import cli; cli(['models'], standalone_mode=False)",
         "from ctxrep_edit.cli import cli; cli(['plugins'], standalone_mode=False)",
         """

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from ctxrep_edit.cli import cli, scaffold
+from ctxrep_edit.cli import scaffold
 
 HELLO = Path(__file__).parents[2] / "examples" / "ctxrep-edit-hello"
 
@@ -19,7 +20,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ["new-plugin", *arguments])
+        return command_line.call("new-plugin", *arguments)
 
     return run
 
@@ -77,7 +78,7 @@ def test_the_help_helps(call) -> None:
         assert said in text
     for kind in scaffold.KINDS:
         assert kind in text
-    assert "new-plugin" in CliRunner().invoke(cli, ["--help"]).stdout
+    assert "new-plugin" in command_line.call("--help").stdout
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,18 @@ line, and what goes wrong is said in words that name it."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_line import call, start
 from ctxrep_adapters.flux_kontext import FluxKontext
 from diffusers import FluxKontextPipeline
 from PIL import Image
-from plugging import HOOKS, Even, call, cli_edit
+from plugging import HOOKS, Even, Register, cli_edit, edit
 
 import ctxrep_edit
 from ctxrep_edit import (
@@ -29,12 +27,8 @@ from ctxrep_edit import (
     Strategy,
     UnknownPipeline,
     cli,
-    diverse_edit,
 )
 from ctxrep_edit.plugins import catalog
-
-edit = functools.partial(diverse_edit, instruction="change the light", n=2, seed=7, preserve="off", progress=False)
-Register = Callable[..., Any]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -189,9 +183,6 @@ def test_ctxrep_commands(registered: Register, monkeypatch: pytest.MonkeyPatch) 
         bench.add_command(hello)
 
     registered(ctxrep_commands=ctxrep_commands)
-
-    def start(*arguments: str) -> Result:
-        return CliRunner().invoke(click.Command("main", callback=lambda: cli.main(list(arguments))), [])
 
     assert start("hello", "you").stdout == "hello you\n"
     assert start("bench", "hello", "you").stdout == "hello you\n"

@@ -3,15 +3,13 @@ API and the command line; what goes wrong is said in words that name it."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from plugging import Even, cli_edit
+from plugging import Even, Register, cli_edit, edit
 
 from ctxrep_edit import (
     BrokenPlugin,
@@ -23,12 +21,7 @@ from ctxrep_edit import (
     OutputError,
     PluginError,
     Verdict,
-    diverse_edit,
 )
-
-edit = functools.partial(diverse_edit, instruction="change the light", n=2, seed=7, preserve="off", progress=False)
-Register = Callable[..., Any]
-
 
 # Checks
 

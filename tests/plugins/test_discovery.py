@@ -11,20 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from command_line import call
 from ctxrep_adapters import flux_kontext
 from plugging import HOOKS, OURS, Install, Shuffle, found, listed, model, plugin
 
-from ctxrep_edit import (
-    Check,
-    Embedder,
-    Exporter,
-    InputError,
-    PluginError,
-    cli,
-    register,
-    unregister,
-)
+from ctxrep_edit import Check, Embedder, Exporter, InputError, PluginError, register, unregister
 from ctxrep_edit.plugins import catalog, hookspecs
 
 
@@ -87,9 +78,9 @@ def test_two_plugins_of_one_name(install: Install) -> None:
             "Two plugins are called hello: hello (alpha 1.2) and hello (beta 1.2). Switch one off with "
             "CTXREP_EDIT_PLUGINS=-alpha or CTXREP_EDIT_PLUGINS=-beta, or uninstall one."
         )
-        result = CliRunner().invoke(cli.cli, ["plugins"])
+        result = call("plugins")
         assert result.stdout.count("contested") == 2
-        assert "hello" in CliRunner().invoke(cli.cli, ["doctor"]).stdout
+        assert "hello" in call("doctor").stdout
     install(*OURS, one, two, select="-beta")
     assert "shuffle" in catalog.STRATEGIES.all()
 
@@ -215,7 +206,7 @@ def test_selecting(install: Install, select: str, on: set[str]) -> None:
 )
 def test_selections_that_cannot_be_meant(install: Install, select: str, message: str) -> None:
     install(*OURS, found("hello", plugin(ctxrep_strategies=lambda: [Shuffle()])), select=select)
-    result = CliRunner().invoke(cli.cli, ["plugins"])
+    result = call("plugins")
     assert result.exit_code == 1
     assert result.stderr == f"Error: {message}\n"
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
+from command_line import call, start
 from ctxrep_adapters import flux_kontext
+from ctxrep_plugins import bench
 from plugging import OURS, Install, Plugin, Shuffle, found, listed, plugin
 
 from ctxrep_edit import (
@@ -19,7 +20,6 @@ from ctxrep_edit import (
     ModelError,
     PluginError,
     Strategy,
-    cli,
     diverse_edit,
     hookimpl,
     load_pipeline,
@@ -182,8 +182,8 @@ def test_a_broken_plugin_costs_only_itself(install: Install, kind: str) -> None:
     assert [str(warning.message) for warning in caught] == [left_out(cause)]
     entry = listed()["theirs"]
     assert (entry["status"], entry["error"], entry["provides"]) == ("broken", cause, [])
-    assert "broken" in CliRunner().invoke(cli.cli, ["plugins"]).stdout
-    assert f"plugin theirs (theirs-dist 1.2) is left out: {cause}" in CliRunner().invoke(cli.cli, ["doctor"]).stdout
+    assert "broken" in call("plugins").stdout
+    assert f"plugin theirs (theirs-dist 1.2) is left out: {cause}" in call("doctor").stdout
     install(*entries, strict="1")
     with pytest.raises(PluginError) as strict:
         everything()
@@ -238,10 +238,6 @@ def command(name: str) -> click.Command:
     return click.Command(name, callback=lambda: click.echo(f"this is {name}"))
 
 
-def start(*arguments: str) -> Any:
-    return CliRunner().invoke(click.Command("main", callback=lambda: cli.main(list(arguments))), [])
-
-
 @pytest.mark.parametrize("where", ["cli", "bench"])
 def test_a_command_that_is_there_already_stays(install: Install, where: str) -> None:
     name = {"cli": "doctor", "bench": "cost"}[where]
@@ -249,7 +245,7 @@ def test_a_command_that_is_there_already_stays(install: Install, where: str) -> 
     def theirs(cli: click.Group, bench: click.Group) -> None:
         {"cli": cli, "bench": bench}[where].add_command(command(name))
 
-    install(*OURS, found("theirs", plugin(ctxrep_commands=theirs)))
+    install(*OURS, found("bench", bench, "ctxrep-edit"), found("theirs", plugin(ctxrep_commands=theirs)))
     with pytest.warns(BrokenPlugin) as caught:
         result = start(*(["bench"] if where == "bench" else []), name, "--help")
     message = left_out(f"It raised in ctxrep_commands. It adds a command '{name}', which there is already")
