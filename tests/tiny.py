@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from ctxrep_edit import EditSet, Repulsion, diverse_edit
 from ctxrep_edit.testing import fakes, tiny_pipeline, traces
 
-__all__ = ["LENGTH", "WORDS", "autoencoder", "run", "save", "traces", "transformer"]
+__all__ = [
+    "CHANNELS",
+    "DOUBLE",
+    "GENERATED",
+    "LENGTH",
+    "SIDE",
+    "SINGLE",
+    "SOME",
+    "STEPS",
+    "TOKENS",
+    "WORDS",
+    "autoencoder",
+    "edit",
+    "pixels",
+    "run",
+    "save",
+    "traces",
+    "transformer",
+]
 
 CHANNELS = fakes.CHANNELS
 SIDE = 32  # pixels
@@ -20,10 +41,19 @@ GENERATED = (SIDE // 8) ** 2  # tokens of a square picture, and of its reference
 LENGTH = fakes.LENGTH  # text tokens
 STEPS = 4
 WORDS = fakes.INSTRUCTION
+DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"  # the lists of its blocks
 TOKENS = 4  # of WORDS in the T5 tokenizer, its end among them
+SOME = Repulsion(scope="generated", strength=1.0, steps=2)
+edit = functools.partial(diverse_edit, instruction=WORDS, n=3, seed=0, preserve="off", progress=False)
 
 
-def autoencoder(kind: str = "tiny") -> torch.nn.Module:
+def pixels(edits: EditSet) -> np.ndarray:
+    """(n, height, width, 3)"""
+    return np.stack([np.asarray(image) for image in edits.images])
+
+
+def autoencoder(kind: str = "tiny", channels: int = CHANNELS) -> torch.nn.Module:
+    """channels: of the latents, of any kind but "tiny"."""
     if kind == "tiny":
         return tiny_pipeline().vae
     torch.manual_seed(1)
@@ -33,7 +63,7 @@ def autoencoder(kind: str = "tiny") -> torch.nn.Module:
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
         norm_num_groups=4,
-        latent_channels=CHANNELS,
+        latent_channels=channels,
         shift_factor=0.1,
         scaling_factor=0.5,
     ).eval()

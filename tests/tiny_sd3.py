@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import tiny
 import torch
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
 from ctxrep_plugins.nano import text
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3ControlNetModel,
     SD3Transformer2DModel,
@@ -23,18 +23,8 @@ DUAL = (0, 1)  # blocks with a second attention, as in SD3.5
 WIDTH = 32
 
 
-def autoencoder() -> AutoencoderKL:
-    torch.manual_seed(1)
-    made = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=CHANNELS,
-        shift_factor=0.1,
-        scaling_factor=0.5,
-    ).eval()
+def autoencoder() -> torch.nn.Module:
+    made = tiny.autoencoder("kl", CHANNELS)
     made.decoder.conv_out.weight.data *= 20  # random weights paint almost nothing
     return made
 

@@ -1,19 +1,16 @@
 """A run makes the pictures that it was asked for, or says who did not."""
 
-import functools
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
 from PIL import Image
+from tiny import edit
 
-from ctxrep_edit import PluginError, Strategy, diverse_edit
+from ctxrep_edit import PluginError, Strategy
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Request
-
-edit = functools.partial(diverse_edit, instruction=tiny.WORDS, n=3, seed=0, preserve="off", progress=False)
 
 
 class OnePicture(FluxKontext):
