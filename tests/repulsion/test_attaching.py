@@ -1,0 +1,119 @@
+"""Attached for several runs, detached without a trace, and refused in words where it cannot be attached."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+from tiny import SOME
+
+from ctxrep_edit import InputError, RepulsionError, UnknownPipeline, attach, detach, repelled
+
+# Several runs under one attachment
+
+
+def test_each_run_starts_anew(pipeline: Any, picture: Image.Image) -> None:
+    with repelled(pipeline, SOME, particles=3):
+        assert torch.equal(tiny.run(pipeline, picture), tiny.run(pipeline, picture))
+
+
+def test_each_run_of_one_step_is_repelled(pipeline: Any, picture: Image.Image) -> None:
+    with repelled(pipeline, SOME, particles=3):
+        one, two = (tiny.run(pipeline, picture, num_inference_steps=1) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, tiny.run(pipeline, picture, num_inference_steps=1))
+
+
+def test_a_run_after_a_broken_one_is_repelled(pipeline: Any, picture: Image.Image) -> None:
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    with repelled(pipeline, SOME, particles=3):
+        whole = tiny.run(pipeline, picture)
+        with pytest.raises(TimeoutError):
+            tiny.run(pipeline, picture, callback_on_step_end=stop)
+        assert torch.equal(tiny.run(pipeline, picture), whole)
+
+
+# Without a trace
+
+
+def test_strength_0_attaches_nothing(pipeline: Any, picture: Image.Image) -> None:
+    plain, before = tiny.run(pipeline, picture), tiny.traces(pipeline.transformer)
+    with repelled(pipeline, replace(SOME, strength=0.0), particles=3):
+        assert tiny.traces(pipeline.transformer) == before
+        assert torch.equal(tiny.run(pipeline, picture), plain)
+
+
+def test_detached_it_is_as_it_was(pipeline: Any, picture: Image.Image) -> None:
+    plain, before = tiny.run(pipeline, picture), tiny.traces(pipeline.transformer)
+    run = attach(pipeline, SOME, particles=3)
+    assert not torch.equal(tiny.run(pipeline, picture), plain)
+    detach(run)
+    detach(run)  # harmless
+    assert tiny.traces(pipeline.transformer) == before
+    assert torch.equal(tiny.run(pipeline, picture), plain)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["step", "block"])
+def test_an_exception_leaves_nothing(
+    pipeline: Any, picture: Image.Image, where: str, error: type[BaseException]
+) -> None:
+    def stop(*_: object) -> None:
+        raise error("stop")
+
+    plain, before = tiny.run(pipeline, picture), tiny.traces(pipeline.transformer)
+    handle = pipeline.transformer.single_transformer_blocks[1].register_forward_hook(stop) if where == "block" else None
+    with pytest.raises(error, match="stop"), repelled(pipeline, SOME, particles=3):
+        tiny.run(pipeline, picture, **({} if handle else {"callback_on_step_end": stop}))
+    if handle:
+        handle.remove()
+    assert tiny.traces(pipeline.transformer) == before
+    assert torch.equal(tiny.run(pipeline, picture), plain)
+
+
+# Loud errors
+
+
+def test_a_hook_that_never_ran_is_an_error(pipeline: Any) -> None:
+    with (
+        pytest.raises(RepulsionError, match="never ran, so these edits are plain ones"),
+        repelled(pipeline, SOME, particles=3),
+    ):
+        pass
+
+
+def test_attaching_twice_is_an_error(pipeline: Any, picture: Image.Image) -> None:
+    with repelled(pipeline, SOME, particles=3) as run:
+        with pytest.raises(RepulsionError, match="attached to this pipeline already: detach it first"):
+            attach(pipeline, SOME, particles=3)
+        tiny.run(pipeline, picture)
+    assert run.vendi
+
+
+def test_a_batch_of_another_size_is_an_error(pipeline: Any, picture: Image.Image) -> None:
+    message = "batch of 3, which is no multiple of the 2 particles"
+    with pytest.raises(RepulsionError, match=message), repelled(pipeline, SOME, particles=2):
+        tiny.run(pipeline, picture)
+
+
+def test_an_instruction_mask_of_another_length_is_an_error(pipeline: Any, picture: Image.Image) -> None:
+    message, mask = "mask has 5 tokens, but the transformer was given 16", torch.ones(5, dtype=torch.bool)
+    with pytest.raises(RepulsionError, match=message), repelled(pipeline, SOME, particles=3, instruction=mask):
+        tiny.run(pipeline, picture)
+
+
+def test_arguments_that_cannot_be_used(pipeline: Any) -> None:
+    before = tiny.traces(pipeline.transformer)
+    with pytest.raises(InputError, match="no scope 'everything': choose one of context, "):
+        attach(pipeline, replace(SOME, scope="everything"), particles=3)
+    with pytest.raises(InputError, match="particles is 0"):
+        attach(pipeline, SOME, particles=0)
+    with pytest.raises(
+        UnknownPipeline, match=r"No adapter drives object\. Known pipelines: .*FluxKontextPipeline.*docs/"
+    ):
+        attach(object(), SOME, particles=3)
+    assert tiny.traces(pipeline.transformer) == before
