@@ -1,29 +1,15 @@
-"""Every kind of picture and mask, and every way in which one can be unusable."""
+"""Every kind of picture, and every way in which one can be unusable."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import PIXELS, H, W, encoded, same
 from PIL import Image
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import MIN_SIDE, read_image, read_mask, shrink_mask, to_tensor
-
-W, H = 12, 9
-rng = np.random.default_rng(0)
-PIXELS = rng.integers(0, 256, (H, W, 3), dtype=np.uint8)
-
-
-def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, form, **options)
-    return stream.getvalue()
-
-
-def same(picture: Image.Image, pixels: np.ndarray = PIXELS) -> bool:
-    return picture.mode == "RGB" and np.array_equal(np.asarray(picture), pixels)
+from ctxrep_edit.imaging import MIN_SIDE, read_image
 
 
 @pytest.mark.parametrize("kind", ["pil", "str", "path", "bytes", "uint8", "float", "float16", "uint16", "alpha"])
@@ -43,46 +29,6 @@ def test_each_kind_gives_the_same_pixels(kind: str, tmp_path: Path) -> None:
         "alpha": np.dstack([PIXELS, np.full((H, W), 255, np.uint8)]),
     }[kind]
     assert same(read_image(image))
-
-
-@pytest.mark.parametrize("kind", ["batch", "float", "float64", "uint8", "grad"])
-def test_tensors_give_the_same_pixels(kind: str) -> None:
-    whole = torch.from_numpy(PIXELS).permute(2, 0, 1)
-    tensor = {
-        "batch": whole[None] / 255,
-        "float": whole / 255,
-        "float64": whole.double() / 255,
-        "uint8": whole,
-        "grad": (whole / 255).requires_grad_(),
-    }[kind]
-    assert same(read_image(tensor))
-
-
-def test_bfloat16_tensor_is_read() -> None:
-    assert read_image(torch.ones(3, H, W, dtype=torch.bfloat16)).getpixel((0, 0)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize("shape", [(H, W), (H, W, 1)])
-def test_grey_arrays_become_rgb(shape: tuple[int, ...]) -> None:
-    grey = PIXELS[:, :, 0]
-    assert same(read_image(grey.reshape(shape)), np.repeat(grey[:, :, None], 3, axis=2))
-
-
-def test_bool_array_is_black_and_white() -> None:
-    assert np.unique(np.asarray(read_image(PIXELS[:, :, 0] > 99))).tolist() == [0, 255]
-
-
-def test_grey_tensors() -> None:
-    assert read_image(torch.zeros(1, H, W)).size == read_image(torch.zeros(H, W)).size == (W, H)
-
-
-def test_to_tensor_round_trip() -> None:
-    tensor = to_tensor(Image.fromarray(PIXELS))
-    assert tensor.shape == (1, 3, H, W)
-    assert tensor.dtype == torch.float32
-    assert tensor.is_contiguous()
-    assert 0 <= tensor.min() <= tensor.max() <= 1
-    assert same(read_image(tensor))
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -223,83 +169,3 @@ def test_files_may_have_twice_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError, match=r"108 pixels[^.]*\. Make it smaller, or, if you trust .*MAX_IMAGE_PIXELS"):
         read_image(content)
     assert same(read_image(Image.fromarray(PIXELS)))  # in memory already
-
-
-def test_big_arrays_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctxrep_edit.imaging.arrays._STRIP", 40)  # not a whole row
-    for image in (PIXELS / 255, PIXELS.astype(np.uint16) * 257, torch.from_numpy(PIXELS).permute(2, 0, 1) / 255):
-        assert same(read_image(image))
-
-
-@pytest.mark.parametrize("mode", ["LAB", "La", "RGBa"])
-def test_modes_that_pillow_converts_by_way_of_another(mode: str) -> None:
-    """A black or white pixel is what it was; as a mask, white is edited, and opaque follows the colours."""
-    picture = Image.new("RGB", (W, H), "white")
-    picture.paste("black", (5, 0, W, H))
-    between = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}[mode]
-    picture = picture.convert(between).convert(mode)
-    assert np.abs(np.asarray(read_image(picture))[:, :, 0].astype(int) - LEFT * 255).max() <= 1
-    assert np.array_equal(read_mask(picture, (W, H)), LEFT)
-
-
-def test_a_mask_may_shrink_to_nothing() -> None:
-    mask = Image.new("L", (90, 90))
-    mask.putpixel((40, 40), 255)
-    with pytest.raises(InputError, match="mask marks less than a pixel once it is brought from 90 x 90 to the 30 x 30"):
-        shrink_mask(mask, (30, 30))
-    mask.paste(255, (0, 0, 45, 90))
-    assert shrink_mask(mask, (30, 30))[:, :15].all()
-
-
-LEFT = np.zeros((H, W), bool)
-LEFT[:, :5] = True
-
-
-@pytest.mark.parametrize("kind", ["bool", "uint8", "float", "L", "1", "RGB", "opaque RGBA", "I;16", "tensor", "P"])
-def test_white_is_edited(kind: str) -> None:
-    grey = LEFT.astype(np.uint8) * 255
-    mask = {
-        "bool": LEFT,
-        "uint8": grey,
-        "float": LEFT.astype(float),
-        "L": Image.fromarray(grey),
-        "1": Image.fromarray(LEFT),
-        "RGB": Image.fromarray(grey).convert("RGB"),
-        "opaque RGBA": encoded(Image.fromarray(grey).convert("RGBA")),
-        "I;16": Image.fromarray(grey.astype(np.uint16) * 257),
-        "tensor": torch.from_numpy(LEFT)[None],
-        "P": Image.fromarray(grey).convert("P"),
-    }[kind]
-    read = read_mask(mask, (W, H))
-    assert read.dtype == np.bool_
-    assert np.array_equal(read, LEFT)
-
-
-def test_transparent_is_edited_whatever_its_colour() -> None:
-    picture = Image.fromarray(PIXELS)
-    picture.putalpha(Image.fromarray(np.where(LEFT, 0, 255).astype(np.uint8)))
-    assert np.array_equal(read_mask(encoded(picture), (W, H)), LEFT)
-
-
-def test_half_is_enough() -> None:
-    assert read_mask(np.full((H, W), 0.5), (W, H)).all()
-    assert read_mask(np.full((H, W), 128, np.uint8), (W, H)).all()
-
-
-def test_all_white_is_fine() -> None:
-    assert read_mask(np.ones((H, W)), (W, H)).all()
-
-
-@pytest.mark.parametrize(
-    ("mask", "words"),
-    [
-        (np.zeros((H, W)), "brightest pixel of mask is 0 of 255"),
-        (LEFT.astype(np.uint8), "brightest pixel of mask is 1 of 255"),
-        (np.dstack([PIXELS, np.full((H, W), 200, np.uint8)]), "transparent enough"),
-        (np.ones((W, H)), "9 x 12 pixels but its picture is 12 x 9"),
-        (b"nothing", "not an image"),
-    ],
-)
-def test_unusable_masks(mask: object, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        read_mask(mask, (W, H))  # type: ignore[arg-type]
