@@ -5,7 +5,10 @@ import warnings
 import ctxrep_plugins.nano as nano
 import pytest
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
-from ctxrep_plugins.bench import spread
+from ctxrep_plugins.bench.spread.methods import method
+from ctxrep_plugins.bench.spread.summary import summary
+from ctxrep_plugins.bench.spread.trials import run
+from ctxrep_plugins.bench.tasks import tasks
 from ctxrep_plugins.nano.training import autoencoder
 from ctxrep_plugins.nano.world import photos
 from diffusers import FluxKontextPipeline
@@ -33,12 +36,9 @@ def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):
 @pytest.mark.parametrize("name", list(nano.MODELS))
 def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     pipeline = load_pipeline(name)
-    work = [task for task in spread.tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
-    trials = [
-        [spread.run(pipeline, task, spread.method(name, pipeline, {}), 6) for task in work]
-        for name in ("plain", "contextual")
-    ]
-    plain, ours = (spread.summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
+    work = [task for task in tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
+    trials = [[run(pipeline, task, method(name, pipeline, {}), 6) for task in work] for name in ("plain", "contextual")]
+    plain, ours = (summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
     assert plain["right"][0] >= 0.9
     assert ours["right"][0] >= 0.9 * plain["right"][0]
     assert ours["distinct"][0] > plain["distinct"][0]

@@ -11,8 +11,9 @@ ctxrep_api = "1.0"
 
 @hookimpl
 def ctxrep_commands(bench: click.Group) -> None:
-    from ctxrep_plugins.bench.commands import faithful, spread
     from ctxrep_plugins.bench.cost import cost
+    from ctxrep_plugins.bench.faithful.command import faithful
+    from ctxrep_plugins.bench.spread.command import spread
 
     for command in (spread, faithful, cost):
         bench.add_command(command)

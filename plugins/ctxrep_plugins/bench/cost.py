@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit import ImageLike, diverse_edit
+if TYPE_CHECKING:
+    from ctxrep_edit import ImageLike
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ def pairs(image: ImageLike, instruction: str, n: int, count: int, **options: Any
 
     options: as `diverse_edit` takes them; the check is off, as it is the same for both.
     """
+    from ctxrep_edit import diverse_edit
+
     shared = {"preserve": "off", "progress": False, **options}
     repelled = shared.pop("strength", "auto")
     for i in range(count + 1):

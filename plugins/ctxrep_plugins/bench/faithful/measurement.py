@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ctxrep_plugins.bench import spread
+from ctxrep_plugins.bench.tasks import Task, tasks
 from ctxrep_plugins.nano import world
 from ctxrep_plugins.nano.world import faults, photos
 from ctxrep_plugins.nano.world.judge import Judge, Ruling
@@ -61,7 +61,7 @@ def measure(pipeline: Any, count: int, sampled: int, seed: int) -> Findings:
     Exact edits: the rendered answers, sent through the autoencoder, in sets of six; each fault is planted in the first.
     """
     found = Findings()
-    for number, task in enumerate(_tasks(count, seed)):
+    for number, task in enumerate(_open_tasks(count, seed)):
         crop = Crop(task.picture, _tensor(task.picture[None]), round_trip(pipeline, _tensor(task.picture[None])))
         _exact(found, pipeline, crop, task.request.edit, np.random.default_rng([seed, number]))
         if task.photo < sampled:
@@ -69,8 +69,8 @@ def measure(pipeline: Any, count: int, sampled: int, seed: int) -> Findings:
     return found
 
 
-def _tasks(count: int, seed: int) -> Iterator[spread.Task]:
-    return (task for task in spread.tasks(photos.held_out(), count, seed) if not task.request.pins)
+def _open_tasks(count: int, seed: int) -> Iterator[Task]:
+    return (task for task in tasks(photos.held_out(), count, seed) if not task.request.pins)
 
 
 def _exact(found: Findings, pipeline: Any, crop: Crop, edit: world.Edit, rng: np.random.Generator) -> None:
@@ -96,7 +96,7 @@ def _exact(found: Findings, pipeline: Any, crop: Crop, edit: world.Edit, rng: np
         found.note(kind, fault, "mask", crop.case(wrong, edit.name, mask))
 
 
-def _sampled(found: Findings, pipeline: Any, crop: Crop, task: spread.Task) -> None:
+def _sampled(found: Findings, pipeline: Any, crop: Crop, task: Task) -> None:
     edit, rule = task.request.edit, Judge(task.request.edit, task.picture, pipeline)
     kind = "part" if edit.local else "whole"
     for name, strength in (("plain", 0.0), ("repelled", "auto")):
@@ -112,7 +112,7 @@ def _sampled(found: Findings, pipeline: Any, crop: Crop, task: spread.Task) -> N
         found.retried[way].append((before, _counted([rule(image) for image in images], task)))
 
 
-def _made(pipeline: Any, task: spread.Task, **options: Any) -> Tensor:
+def _made(pipeline: Any, task: Task, **options: Any) -> Tensor:
     """SIZE edits by the model: (SIZE, 3, h, w)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -122,7 +122,7 @@ def _made(pipeline: Any, task: spread.Task, **options: Any) -> Tensor:
     return torch.cat([to_tensor(image) for image in edits.images])
 
 
-def _counted(rulings: Sequence[Ruling], task: spread.Task) -> tuple[int, int]:
+def _counted(rulings: Sequence[Ruling], task: Task) -> tuple[int, int]:
     """How many edits are right, and how many different right answers they are."""
     right = [ruling.answer for ruling in rulings if ruling.right and ruling.answer in task.request.answers]
     return len(right), len(set(right))

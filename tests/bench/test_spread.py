@@ -1,4 +1,4 @@
-"""`ctxrep-edit bench spread`: it resumes, and what goes wrong in one method stays there. `bench faithful` counts."""
+"""`ctxrep-edit bench spread`: it resumes, and what goes wrong in one method stays there."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from ctxrep_plugins.bench.results import VERSION
+from ctxrep_plugins.bench.spread.results import VERSION
 from PIL import Image
 
 from ctxrep_edit import Strategy, cli
@@ -22,15 +22,6 @@ class Fails(Strategy):
 
 def spread(*arguments: object) -> Result:
     return CliRunner().invoke(cli.cli, ["bench", "spread", "--photos", "1", "-n", "2", *map(str, arguments)])
-
-
-@pytest.fixture(autouse=True)
-def command() -> None:
-    """The command is a plugin's, added when the program starts."""
-    from ctxrep_plugins.bench import commands
-
-    cli.bench.commands.setdefault("spread", commands.spread)
-    cli.bench.commands.setdefault("faithful", commands.faithful)
 
 
 def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, registered: Any) -> None:
@@ -87,17 +78,3 @@ def test_what_it_cannot_do(arguments: list[str], message: str) -> None:
     result = spread(*arguments)
     assert result.exit_code == 1
     assert message in result.stderr
-
-
-def test_faithful_counts_what_is_caught_and_what_is_flagged_wrongly() -> None:
-    result = CliRunner().invoke(cli.cli, ["bench", "faithful", "--photos", "1", "--sampled", "0", "--json"])
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["part_or_whole"] == 1
-    assert {name: count for name, (_, _, count) in found["iou"].items()} == {"sticker": 6, "frame": 6, "weather": 6}
-    assert all(mean > 0.7 for mean, _, _ in found["iou"].values())
-    rows = {(row["edits"], row["what"], row["region"]): row for row in found["flagged"]}
-    assert rows["part", "right", "estimated"]["n"] == rows["whole", "right", "estimated"]["n"] == 18
-    assert rows["part", "right", "estimated"]["flagged"] <= 0.06
-    for fault in ("shift", "cast", "noise", "moved", "missing"):
-        assert rows["part", fault, "mask"]["flagged"] == 1

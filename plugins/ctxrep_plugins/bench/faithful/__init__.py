@@ -1,0 +1,1 @@
+"""`bench faithful`: what the default checks catch, and what they flag wrongly."""

@@ -1,0 +1,74 @@
+"""What is compared: strategies at a strength, and contextual repulsion in its scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctxrep_edit import STRATEGIES, InputError, Repulsion, adapter_for, default_settings
+
+SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from little effect to too much
+    "contextual": (0.3, 1.0, 3.0),
+    "prompt-noise": (3.0, 10.0, 30.0),
+    "cads": (0.1, 0.3, 1.0),
+    "particle-guidance": (2.0, 5.0, 10.0),
+    "sparke": (0.03, 0.06, 0.12),
+    "dave": (0.3, 0.6, 1.0),
+    "group-inference": (1.0, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table. strength: None is the strategy's own. repulsion: for `contextual`, all its settings."""
+
+    strategy: str
+    strength: float | None = None
+    repulsion: Repulsion | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the method without its strength; one curve in the plot."""
+        if self.strength == 0:
+            return "plain"
+        scope = self.repulsion.scope if self.repulsion else None
+        return f"{self.strategy}/{scope}" if scope else self.strategy
+
+    @property
+    def label(self) -> str:
+        return self.name if self.strength is None or self.name == "plain" else f"{self.name}:{self.strength:g}"
+
+
+PLAIN = Method("contextual", 0.0)
+
+
+def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
+    """From "plain", "cads", "cads:0.5", "contextual/paper:2". changes: of the settings of contextual repulsion.
+
+    Raises InputError.
+    """
+    name, _, number = text.partition(":")
+    strategy, _, scope = name.partition("/")
+    if name == "plain":
+        return PLAIN
+    try:
+        strength = float(number) if number else None
+    except ValueError:
+        raise InputError(f"The method {text!r} has the strength {number!r}: give a number, as in cads:0.5.") from None
+    repels = STRATEGIES.get(strategy).repels
+    if not repels and scope:
+        raise InputError(f"The method {text!r} names a scope, but {strategy} has none: leave /{scope} out.")
+    changes = {**changes, **({"scope": scope} if scope else {})}
+    return Method(strategy, strength, replace(default_settings(pipeline), **changes) if repels and changes else None)
+
+
+def sweep(pipeline: Any, changes: Mapping[str, Any], own_scope: str | None) -> list[Method]:
+    """Plain, every installed strategy at several strengths, and every scope. own_scope: that of `contextual` itself."""
+    found = ["plain"]
+    for name, strategy in STRATEGIES.all().items():
+        found += [f"{name}:{strength:g}" for strength in SWEEP.get(name, (strategy.strength,))]
+        if strategy.repels:  # as it comes, and in every other scope
+            scopes = (scope for scope in adapter_for(pipeline).scopes if scope != own_scope)
+            found += [name, *(f"{name}/{scope}" for scope in scopes)]
+    return [method(name, pipeline, changes) for name in found]
