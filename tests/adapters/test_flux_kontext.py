@@ -13,8 +13,7 @@ from ctxrep_adapters.flux_kontext import FluxKontext
 from diffusers import FluxKontextInpaintPipeline
 from PIL import Image
 
-from ctxrep_edit import EditSet, InputError, diverse_edit
-from ctxrep_edit.plugins.adapter import Request
+from ctxrep_edit import EditSet, InputError, Request, diverse_edit
 
 Record = dict[str, Any]
 edit = functools.partial(diverse_edit, instruction=tiny.WORDS, n=2, seed=0, preserve="off", progress=False)

@@ -17,14 +17,7 @@ from diffusers import Flux2KleinPipeline
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import (
-    Request,
-    UnknownPipeline,
-    diverse_edit,
-    register,
-    unregister,
-)
-from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit import Adapter, Request, UnknownPipeline, diverse_edit, register, unregister
 
 EXAMPLE = pages.ROOT / "examples" / "ctxrep_klein.py"
 PAGE = pages.PLUGINS / "another-family.md"
