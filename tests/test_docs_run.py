@@ -14,7 +14,7 @@ import pages
 import pytest
 import skimage
 from click.testing import CliRunner
-from ctxrep_plugins import nano
+from ctxrep_plugins import bench
 from diffusers import DiffusionPipeline
 from PIL import Image
 
@@ -78,7 +78,7 @@ def test_the_functions_of_the_server_page_work() -> None:
 def commands(desk: Path) -> Iterator[click.Group]:
     """The command line with the commands of the built-in plugins and of the page that shows how to add one."""
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
-    nano.ctxrep_commands(cli.bench)
+    bench.ctxrep_commands(cli.bench)
     pages.run(pages.PLUGINS / "commands.md")["ctxrep_commands"](cli.cli, cli.bench)
     yield cli.cli
     for group, known in before.items():
