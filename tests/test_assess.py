@@ -91,7 +91,10 @@ def test_the_page_needs_nothing_else(edits: EditSet, tmp_path: Path) -> None:
         edits.report(page / "below.html")
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on this machine")
+@pytest.mark.skipif(
+    shutil.which("chromium") is None,
+    reason="the report is looked at in Chromium, which is not here: apt-get install chromium",
+)
 def test_a_browser_shows_the_page(edits: EditSet, tmp_path: Path) -> None:
     page, shot = edits.report(tmp_path / "page.html"), tmp_path / "shot.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,900"]

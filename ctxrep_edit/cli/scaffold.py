@@ -64,7 +64,9 @@ def render(name: str, kinds: Sequence[str]) -> dict[str, str]:
     values["parts"] = "\n".join(f"- `{module}/{kind}.py`, {_article(kind)}: {KINDS[kind][1]}" for kind in chosen)
 
     def text(template: str) -> str:
-        return Template((files("ctxrep_edit") / "templates" / f"{template}.txt").read_text("utf-8")).substitute(values)
+        return Template((files("ctxrep_edit.cli") / "templates" / f"{template}.txt").read_text("utf-8")).substitute(
+            values
+        )
 
     out = {"pyproject.toml": text("pyproject.toml"), "README.md": text("README.md")}
     out[f"{module}/__init__.py"] = _hooks(module, prefix, chosen)

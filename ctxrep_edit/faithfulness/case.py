@@ -33,7 +33,7 @@ class Case:
     realign: bool = False
     restore: bool = False
 
-    _register: Register | None = field(default=None, repr=False, compare=False)
+    _register: Register | None = field(default=None, init=False, repr=False, compare=False)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -46,5 +46,6 @@ class Case:
 
 def remade(case: Case, edits: torch.Tensor, again: Sequence[int]) -> Case:
     """The same case with other edits, (n, 3, h, w), of which only those numbered `again` are new."""
-    register = None if case._register is None else case._register.without(again)
-    return replace(case, edits=edits, _register=register)
+    other = replace(case, edits=edits)
+    other._register = None if case._register is None else case._register.without(again)
+    return other

@@ -74,10 +74,15 @@ class Shelf(Generic[T]):
 
 ADAPTERS = Shelf("adapter", "ctxrep_adapters", Adapter)  # type: ignore[type-abstract]
 MODELS = Shelf("embedded model", "ctxrep_models", EmbeddedModel)
+"""The embedded models that are installed."""
 STRATEGIES = Shelf("strategy", "ctxrep_strategies", Strategy)  # type: ignore[type-abstract]
+"""The strategies that are installed."""
 CHECKS = Shelf("check", "ctxrep_checks", Check)  # type: ignore[type-abstract]
+"""The checks that are installed."""
 EMBEDDERS = Shelf("embedder", "ctxrep_embedders", Embedder)  # type: ignore[type-abstract]
+"""The embedders that are installed."""
 EXPORTERS = Shelf("exporter", "ctxrep_exporters", Exporter)  # type: ignore[type-abstract]
+"""The exporters that are installed."""
 SHELVES = (ADAPTERS, MODELS, STRATEGIES, CHECKS, EMBEDDERS, EXPORTERS)
 
 

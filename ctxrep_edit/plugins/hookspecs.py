@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Strategy
     from ctxrep_edit.results.editset import Edit, EditSet
 
-API_VERSION = "1.0"  # minor: something was added; major: something that plugins rely on was changed or taken away
+API_VERSION = "1.0"
+"""Of this file. Minor: something was added; major: something that plugins rely on was changed or taken away."""
 PROJECT = "ctxrep_edit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -59,7 +59,7 @@ class Bank:
         self.kept = {number: memory for number, memory in self.kept.items() if number not in candidates}
 
     def repel(self, place: Place, tokens: Tensor, *, mask: Tensor | None, fixed: int, **options: Any) -> Step:
-        """`repulsion.repel` of new particles from one another and from the k kept ones; where k is 0, just that.
+        """`ascent.repel` of new particles from one another and from the k kept ones; where k is 0, just that.
 
         tokens: (n, tokens, dim). mask: bool (tokens,), those that take part; None: all. fixed: how many of the first
         new particles stay in place. options: of `repel`. Returns the new particles' tokens (n, tokens, dim). Scores and

@@ -209,7 +209,7 @@ def attach(
     settings: None takes the defaults of the model or its family. particles: images that repel one another, >= 1; a
         batch is split into groups of that size, in order. instruction: bool (tokens,), the text tokens that carry the
         instruction; None: all. bank: finished candidates from which the particles of each group are repelled too, and
-        which notes the tokens of these; see `ctxrep_edit.bank.Bank`.
+        which notes the tokens of these; see `Bank`.
     Raises UnknownPipeline, InputError for an unknown scope, RepulsionError where one is attached already.
     """
     adapter = adapter or catalog.adapter_for(pipeline)

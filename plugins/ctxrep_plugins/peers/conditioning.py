@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_plugins.peers import noise
+from ctxrep_plugins.peers.noise import noise
 
 from ctxrep_edit import Run, Strategy
 
