@@ -1,13 +1,15 @@
 """What the settings of the repulsion may be."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from ctxrep_adapters.flux_kontext import FluxKontext
 
-from ctxrep_edit import InputError, Repulsion
+from ctxrep_edit import InputError, Repulsion, attach, default_settings, detach
+from ctxrep_edit.settings import BASE, completed
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,9 @@ from ctxrep_edit import InputError, Repulsion
         ({"iterations": 1.5}, "iterations of the repulsion is 1.5"),
         ({"schedule": "cosine"}, "schedule is 'cosine', but must be one of constant, linear"),
         ({"objective": "vendi"}, "objective is 'vendi', but must be one of entropy, renyi2"),
+        ({"strength": True}, "strength is True, but must be a finite number"),
+        ({"steps": True}, "steps of the repulsion is True"),
+        ({"anchor": "yes"}, "anchor is 'yes', but must be True or False"),
         ({"guidance": "none"}, "guidance is 'none', but must be one of conditional, both"),
     ],
 )
@@ -33,3 +38,25 @@ def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> N
 def test_settings_from_numpy_are_plain_numbers() -> None:
     found = Repulsion(strength=np.float32(0.5), eta=np.float32(2), steps=np.int64(3), iterations=np.int32(4))
     assert json.loads(json.dumps(asdict(found))) == asdict(Repulsion(strength=0.5, eta=2.0, steps=3, iterations=4))
+
+
+def test_what_is_left_out_is_the_models(pipeline: Any) -> None:
+    default = default_settings(pipeline)
+    assert (default.scope, default.steps, default.schedule, default.anchor) == ("middle", 3, "linear", True)
+    run = attach(pipeline, Repulsion(scope="context"), particles=2)
+    detach(run)
+    assert run.settings == replace(default, scope="context")
+
+
+def test_the_papers_scope_keeps_its_iterations(pipeline: Any) -> None:
+    for asked, wanted in ((Repulsion(scope="paper"), 50), (Repulsion(scope="paper", iterations=7), 7), (None, 5)):
+        run = attach(pipeline, asked, particles=2)
+        detach(run)
+        assert run.settings.iterations == wanted
+
+
+def test_strength_and_eta_say_the_same(pipeline: Any) -> None:
+    raw = Repulsion(eta=3.0)
+    assert completed(Repulsion(strength=0.5), raw).eta is None
+    assert completed(Repulsion(), raw, FluxKontext.default).eta == 3.0
+    assert completed(Repulsion()) == BASE

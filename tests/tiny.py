@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from ctxrep_edit import EditSet, Repulsion, diverse_edit
+from ctxrep_edit.settings import completed
 from ctxrep_edit.testing import fakes, tiny_pipeline, traces
 
 __all__ = [
@@ -43,7 +44,7 @@ STEPS = 4
 WORDS = fakes.INSTRUCTION
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"  # the lists of its blocks
 TOKENS = 4  # of WORDS in the T5 tokenizer, its end among them
-SOME = Repulsion(scope="generated", strength=1.0, steps=2)
+SOME = completed(Repulsion(scope="generated", strength=1.0, steps=2))
 edit = functools.partial(diverse_edit, instruction=WORDS, n=3, seed=0, preserve="off", progress=False)
 
 

@@ -49,6 +49,7 @@ class FluxKontext(Adapter):
         "paper": Scope(
             {"transformer_blocks": TEXT, "single_transformer_blocks": TEXT | {"generated", "reference"}},
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
+            iterations=50,
         ),
     }
     default = Repulsion(scope="middle", strength=0.6, steps=3, schedule="linear", anchor=True)

@@ -122,6 +122,7 @@ class ControlNetInpaint(_StableDiffusion3):
 
     name = "sd3-controlnet-inpaint"
     pipelines = ("StableDiffusion3ControlNetInpaintingPipeline",)
+    draws_unasked = True  # for what its autoencoder makes of the cut-out picture
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         out = super().arguments(pipeline, request)

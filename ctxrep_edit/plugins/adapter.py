@@ -28,12 +28,14 @@ class Scope:
 
     blocks: from the transformer's attribute that holds the blocks to the parts repelled after each of them.
     summary: one line for people. within: from such an attribute to the share of its blocks that repel, as (first, last)
-    with 0 <= first < last <= 1; all of them where nothing is said.
+    with 0 <= first < last <= 1; all of them where nothing is said. iterations: M that goes with it, where the caller
+    says none; None: the model's.
     """
 
     blocks: Mapping[str, frozenset[Part]]
     summary: str
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    iterations: int | None = None
 
     def chosen(self, attribute: str, count: int) -> range:
         """Which of `count` blocks repel, at least one."""
@@ -71,6 +73,9 @@ class Adapter(ABC):
     """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call whose batch
     has these parts, all of one size, in this order: ("unconditional", "conditional") for [negative, positive]."""
 
+    draws_unasked: ClassVar[bool] = False
+    """Whether its pipelines draw noise past the generators that they are given."""
+
     def classes(self) -> Iterable[type]:
         """Pipeline classes that the plugin brings because diffusers has none of their names; may import torch."""
         return ()
@@ -89,7 +94,8 @@ class Adapter(ABC):
         return self.scopes[chosen]
 
     def timestep(self, call: Mapping[str, Any]) -> float:
-        """The timestep that a call of the transformer is given; any unit, as long as it differs from step to step."""
+        """The timestep that a call of the transformer is given; any unit, as long as it falls from step to step. Asked
+        where the scheduler does not count its steps."""
         return float(call["timestep"].flatten()[0])
 
     def guided(self, pipeline: Any) -> bool:
@@ -97,7 +103,7 @@ class Adapter(ABC):
         return bool(getattr(pipeline, "do_classifier_free_guidance", False))
 
     def text_length(self, call: Mapping[str, Any]) -> int:
-        """How many text tokens lead the one tensor of "joint" blocks."""
+        """How many text tokens the blocks are given; in the one tensor of "joint" blocks they come first."""
         return int(call["encoder_hidden_states"].shape[1])
 
     def generated(self, call: Mapping[str, Any]) -> int | None:

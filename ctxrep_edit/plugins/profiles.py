@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ctxrep_edit.errors import ModelError
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.settings import Repulsion
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.settings import UNSAID, Repulsion, completed
 
 PROFILE = "ctxrep.json"
 
@@ -36,8 +37,16 @@ class Profile:
 
 
 def default_settings(pipeline: Any) -> Repulsion:
-    """What is used on `pipeline` if nothing is said: the defaults of its adapter, changed by those of its folder."""
-    return replace(catalog.adapter_for(pipeline).default, **profile(pipeline).repulsion)
+    """What is used on `pipeline` if nothing is said: the defaults of its folder, and of its adapter."""
+    return settings_for(pipeline, Repulsion())
+
+
+def settings_for(pipeline: Any, asked: Repulsion, adapter: Adapter | None = None) -> Repulsion:
+    """`asked`, with what it leaves out as the scope, the model's folder or its family states it. Raises InputError."""
+    adapter = adapter or catalog.adapter_for(pipeline)
+    stated = Repulsion(**profile(pipeline).repulsion)
+    scope = adapter.scope(asked.scope or stated.scope)
+    return completed(asked, Repulsion(iterations=scope.iterations or UNSAID), stated, adapter.default)
 
 
 def profile(pipeline: Any) -> Profile:

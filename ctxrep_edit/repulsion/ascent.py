@@ -15,26 +15,24 @@ millions of numbers, is read once before it and mixed once after it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError, RepulsionError
+from ctxrep_edit.repulsion.tokens import NULL_NORM, Matrix, Part, inner_products, mixed
 
-__all__ = ["Objective", "Step", "coefficients", "repel", "vendi_score"]
+__all__ = ["Moved", "Objective", "Step", "coefficients", "repel", "repel_parts", "vendi_score"]
 
 Objective = Literal["entropy", "renyi2"]
-Matrix = npt.NDArray[np.float64]
+Moved: TypeAlias = tuple[list[Tensor], float, float]
+"""Of each part the moved tokens (n, tokens, dim), and the Vendi scores before and after."""
 
 NULL_EIGENVALUE = 1e-13  # of rho; below it lies the rounding of the Gram matrix, not a difference between particles
-NULL_NORM = 1e-12  # of the largest particle's norm; below it a particle has no direction to speak of
-CPU_BLOCK = 2**17  # numbers converted to float64 at a time: 1 MiB, stays in the cache
-DEVICE_BLOCK = 2**24  # the same on an accelerator: 128 MiB, few kernel launches
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def vendi_score(vectors: Tensor) -> float:
             "stack one vector per particle along the first axis."
         )
     columns = vectors.detach().reshape(vectors.shape[0], -1, 1)  # (n, numbers, 1)
-    return coefficients(_gram(columns, None, None), eta=0.0, iterations=1, objective="entropy", fixed=0)[1]
+    return coefficients(inner_products([Part(columns)]), eta=0.0, iterations=1, objective="entropy", fixed=0)[1]
 
 
 def repel(
@@ -73,7 +71,7 @@ def repel(
     *,
     strength: float | None = None,
     eta: float | None = None,
-    iterations: int = 50,
+    iterations: int = 5,
     objective: Objective = "entropy",
     mask: Tensor | None = None,
     keep_norm: bool = True,
@@ -91,24 +89,41 @@ def repel(
     keep_norm: scale each moved token back to the norm it had (a token of norm zero stays zero).
     fixed: the first `fixed` particles repel the others but stay bit-identical themselves, 0 to n.
 
-    Particles that are equal cannot be told apart and stay equal; a particle of norm zero neither moves nor repels.
+    Sums are in float32 (float64 for tokens of that dtype), of the particles' differences, so that what they have in
+    common takes no digits from what they differ in. Particles that are equal, or whose directions
+    differ by less than about 3e-7, cannot be told apart and stay; one of norm zero neither moves nor repels.
     Raises InputError for arguments out of range, RepulsionError for NaN or infinite tokens or a step that overflows.
     """
     _check(tokens, strength, eta, iterations, objective, mask, fixed)
-    n = tokens.shape[0]
+    part = Part.of(tokens, mask)
+    (moved,), before, after = repel_parts(
+        [part], strength=strength, eta=eta, iterations=iterations, objective=objective, keep_norm=keep_norm, fixed=fixed
+    )
+    return Step(moved, before, after)
+
+
+def repel_parts(
+    parts: Sequence[Part],
+    *,
+    strength: float | None,
+    eta: float | None,
+    iterations: int,
+    objective: Objective,
+    keep_norm: bool,
+    fixed: int,
+) -> Moved:
+    """`repel` for particles whose tokens lie in several tensors: those of each, moved, and the scores around it."""
+    n = len(parts[0].tokens)
+    still = [part.tokens for part in parts]
     if n == 1:
-        return Step(tokens, 1.0, 1.0)
+        return still, 1.0, 1.0
     with torch.no_grad():
-        mask = None if mask is None else mask.to(tokens.device)
-        rows = mask if mask is not None and mask.ndim == 2 else None  # (n, tokens)
-        anyone = mask if rows is None else rows.any(0)  # (tokens,)
-        index = None if anyone is None else anyone.nonzero().flatten()  # (selected,)
-        gram = _gram(tokens, index, rows)  # (n, n)
+        gram = inner_products(parts)  # (n, n)
         step = eta if eta is not None else (strength or 0.0) * float(np.trace(gram)) / n
         mix, before, after = coefficients(gram, eta=step, iterations=iterations, objective=objective, fixed=fixed)
         if np.array_equal(mix, np.eye(n)):
-            return Step(tokens, before, after)
-        return Step(_mix(tokens, mix, index, rows, keep_norm, fixed), before, after)
+            return still, before, after
+        return [mixed(part, mix, keep_norm=keep_norm, fixed=fixed) for part in parts], before, after
 
 
 def coefficients(
@@ -202,49 +217,6 @@ def _score(gram: Matrix, objective: Objective) -> float:
         return 1.0
     d = 1.0 / np.sqrt(len(gram) * gram.diagonal())  # (n,)
     return _slope(gram * d[:, None] * d, objective)[1]
-
-
-def _blocks(tokens: Tensor, index: Tensor | None, rows: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    """The selected tokens in float64, a few token positions at a time: (where, (n, k, dim))."""
-    n, length, dim = tokens.shape
-    count = length if index is None else len(index)
-    size = max(1, (CPU_BLOCK if tokens.device.type == "cpu" else DEVICE_BLOCK) // max(1, n * dim))
-    for start in range(0, count, size):
-        where = slice(start, start + size) if index is None else index[start : start + size]
-        block = tokens[:, where]  # (n, k, dim)
-        if rows is not None:
-            block = block.masked_fill(~rows[:, where, None], 0.0)
-        if block.device.type == "mps":  # has no float64
-            block = block.cpu()
-        yield where, block.to(torch.float64)
-
-
-def _gram(tokens: Tensor, index: Tensor | None, rows: Tensor | None) -> Matrix:
-    """Inner products (n, n) of the selected tokens; in float64, as the particles are nearly parallel."""
-    total: Tensor | None = None
-    for _, block in _blocks(tokens, index, rows):
-        flat = block.flatten(1)  # (n, k * dim)
-        total = flat @ flat.T if total is None else total.addmm_(flat, flat.T)  # (n, n)
-    return np.zeros((len(tokens), len(tokens))) if total is None else total.cpu().numpy()
-
-
-def _mix(tokens: Tensor, mix: Matrix, index: Tensor | None, rows: Tensor | None, keep_norm: bool, fixed: int) -> Tensor:
-    """X' = C X on the selected tokens, rounded to the tokens' dtype once; all others are copied."""
-    out = tokens.clone() if index is not None else torch.empty_like(tokens)
-    out[:fixed] = tokens[:fixed]
-    C: Tensor | None = None
-    for where, block in _blocks(tokens, index, rows):
-        C = torch.from_numpy(mix[fixed:]).to(block.device) if C is None else C  # (n - fixed, n)
-        moved = (C @ block.flatten(1)).view(block[fixed:].shape)  # (n - fixed, k, dim)
-        if keep_norm:
-            wanted = torch.linalg.vector_norm(block[fixed:], dim=-1, keepdim=True)  # (n - fixed, k, 1)
-            norm = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)  # (n - fixed, k, 1)
-            moved *= torch.where(norm > 0, wanted / norm, 1.0)
-        result = moved.to(out.dtype).to(out.device)
-        if rows is not None:
-            result = torch.where(rows[fixed:, where, None], result, tokens[fixed:, where])
-        out[fixed:, where] = result
-    return out
 
 
 def _kind(tensor: Tensor) -> str:

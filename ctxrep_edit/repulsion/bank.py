@@ -7,14 +7,15 @@ particles; the new ones alone come out and go on through the transformer. Nothin
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ctxrep_edit.errors import RepulsionError
-from ctxrep_edit.repulsion.ascent import Step, repel
+from ctxrep_edit.repulsion.ascent import Moved, repel_parts
+from ctxrep_edit.repulsion.tokens import Part
 
 Place = tuple[int, int, int, int]
 """Where tokens were: step, call of the transformer in that step, hooked block, and group of particles in the batch."""
@@ -58,27 +59,25 @@ class Bank:
         """Forgets these candidates."""
         self.kept = {number: memory for number, memory in self.kept.items() if number not in candidates}
 
-    def repel(self, place: Place, tokens: Tensor, *, mask: Tensor | None, fixed: int, **options: Any) -> Step:
-        """`ascent.repel` of new particles from one another and from the k kept ones; where k is 0, just that.
+    def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
+        """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
 
-        tokens: (n, tokens, dim). mask: bool (tokens,), those that take part; None: all. fixed: how many of the first
-        new particles stay in place. options: of `repel`. Returns the new particles' tokens (n, tokens, dim). Scores and
-        strength are of all particles: the scores lie between 1 and k + n.
+        parts: where the new particles' tokens lie. fixed: how many of the first new particles stay in place. options:
+        of `repel_parts`. Returns the new particles' tokens; scores and strength are of all particles: the scores lie
+        between 1 and k + n.
         Raises RepulsionError where a kept candidate has no tokens of that place, or of another shape.
         """
-        own = tokens if mask is None else tokens[:, mask]  # (n, selected, dim)
-        if self.noting:
+        own = torch.cat([part.selected for part in parts], 1) if self.noting or self.kept else None
+        if own is not None and self.noting:
             self._note(place, own)
-        if not self.kept:
-            return repel(tokens, mask=mask, fixed=fixed, **options)
+        if own is None or not self.kept:
+            return repel_parts(parts, fixed=fixed, **options)
         k = len(self.kept)
-        step = repel(torch.cat([self._kept_at(place, own), own]), fixed=k + fixed, **options)
-        moved = step.tokens[k:]  # (n, selected, dim)
-        if mask is None:
-            return replace(step, tokens=moved)
-        whole = tokens.clone()  # (n, tokens, dim)
-        whole[:, mask] = moved
-        return replace(step, tokens=whole)
+        everyone = Part(torch.cat([self._kept_at(place, own), own]))  # (k + n, selected, dim)
+        (moved,), before, after = repel_parts([everyone], fixed=k + fixed, **options)
+        sizes = [part.selected.shape[1] for part in parts]
+        pieces = zip(parts, torch.split(moved[k:], sizes, 1), strict=True)
+        return [part.put(tokens) for part, tokens in pieces], before, after
 
     def _note(self, place: Place, own: Tensor) -> None:
         if len(self.made) != len(own):

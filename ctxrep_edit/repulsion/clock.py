@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,38 +18,54 @@ if TYPE_CHECKING:
 
 @dataclass
 class Clock:
-    """Follows a pipeline through its runs by what its transformer is given.
+    """Follows a pipeline through its runs by its scheduler and by what its transformer is given.
 
-    step: from 0 in each run; -1 before the first. calls: of the transformer with the same timestep and latents, this
-    one counted. conditional: whether the call follows the instruction, in whole or in some rows; the second call of a
-    step under guidance by "calls" does not. parts: of the batch, in order.
+    step: of the sampler, from 0 in each run; -1 before the first. calls: of the transformer in this step with the same
+    latents, this one counted. conditional: whether the call follows the instruction, in whole or in some rows; the
+    second call of a step under guidance by "calls" does not. parts: of the batch, in order.
     """
 
     adapter: Adapter
-    guided: Callable[[], bool]
-    step: int = -1
-    calls: int = 0
-    conditional: bool = True
-    parts: tuple[str, ...] = ("conditional",)
-    _timestep: float | None = None
-    _latents: weakref.ref[Tensor] | None = None
+    pipeline: Any
+    step: int = field(default=-1, init=False)
+    calls: int = field(default=0, init=False)
+    conditional: bool = field(default=True, init=False)
+    parts: tuple[str, ...] = field(default=("conditional",), init=False)
+    _timestep: float | None = field(default=None, init=False)
+    _latents: Callable[[], Tensor | None] = field(default=lambda: None, init=False)
 
     def tick(self, call: Mapping[str, Any]) -> None:
-        """Takes note of a call of the transformer, by its keyword arguments. Timesteps fall: a lower one is the next
-        step, a higher one the start of another run; the same one with the same latents is the second half of guidance.
-        """
-        timestep, latents = self.adapter.timestep(call), call["hidden_states"]
-        if self._timestep is None or timestep > self._timestep:
-            self.step = 0
-        elif timestep < self._timestep:
-            self.step += 1
-        if timestep != self._timestep or self._latents is None or self._latents() is not latents:
-            self.calls = 0
-        self._timestep, self._latents = timestep, weakref.ref(latents)
-        self.calls += 1
+        """Takes note of a call of the transformer, by its keyword arguments: one of the same step with the same latents
+        is the second half of guidance."""
+        latents = call["hidden_states"]
+        step = self._scheduled()
+        step = self._by_timestep(call) if step is None else step
+        again = step == self.step and self._latents() is latents
+        self.step, self.calls = step, self.calls + 1 if again else 1
+        self._latents = weakref.ref(latents)
         guidance = self.adapter.guidance
         self.conditional = guidance != "calls" or self.calls == 1
-        self.parts = guidance if guidance != "calls" and self.guided() else ("conditional",)
+        guided = guidance != "calls" and self.adapter.guided(self.pipeline)
+        self.parts = guidance if guided and guidance != "calls" else ("conditional",)
+
+    def _scheduled(self) -> int | None:
+        """By the scheduler's own count, which is none before its first step; timesteps collide in half precision."""
+        scheduler: Any = getattr(self.pipeline, "scheduler", None)
+        index: int | None = getattr(scheduler, "step_index", None)
+        if index is None:
+            return None
+        self._timestep = None
+        begin: int = getattr(scheduler, "begin_index", None) or 0
+        order: int = getattr(scheduler, "order", 1)
+        return (index - begin) // order
+
+    def _by_timestep(self, call: Mapping[str, Any]) -> int:
+        """Timesteps fall: a lower one is the next step, a higher one the start of another run."""
+        timestep, before = self.adapter.timestep(call), self._timestep
+        self._timestep = timestep
+        if before is None or timestep > before:
+            return 0
+        return self.step + (timestep < before)
 
     def rows(self, batch: int) -> slice:
         """The rows that follow the instruction, in a batch of that size."""
@@ -62,7 +77,7 @@ class Clock:
 @contextmanager
 def before_each_call(run: Run, change: Callable[[Clock, dict[str, Any]], None]) -> Iterator[None]:
     """Lets `change` alter the keyword arguments of each call of the transformer that follows the instruction."""
-    clock = Clock(run.adapter, functools.partial(run.adapter.guided, run.pipeline))
+    clock = Clock(run.adapter, run.pipeline)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def hook(module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

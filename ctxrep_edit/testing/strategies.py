@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
-from ctxrep_edit.settings import Repulsion
+from ctxrep_edit.settings import Repulsion, completed
 from ctxrep_edit.testing.fakes import LENGTH, tiny_pipeline
 from ctxrep_edit.testing.hooking import are_pictures
 from ctxrep_edit.testing.running import Runner
@@ -48,7 +47,7 @@ class StrategyConformance(Runner):
     def settings(self, adapter: Adapter, strategy: Strategy) -> Repulsion:
         """What `diverse_edit` gives it where the caller says the strength alone."""
         strength = strategy.strength if self.strength is None else self.strength
-        return replace(adapter.default, strength=strength) if strategy.repels else Repulsion(strength=strength)
+        return completed(Repulsion(strength=strength), *([adapter.default] if strategy.repels else []))
 
     def moved(self, pipeline: Any, adapter: Adapter, strategy: Strategy, n: int = 3) -> tuple[Tensor, Run]:
         return self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, seeds=range(n))

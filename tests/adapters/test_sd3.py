@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ctxrep_edit import EditSet, InputError, Repulsion, diverse_edit, repelled
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.repulsion.hooks import NAME
+from ctxrep_edit.repulsion.registry import NAME
 
 edit = functools.partial(
     diverse_edit, instruction=tiny.WORDS, n=2, seed=0, preserve="off", progress=False, width=48, height=32,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctxrep_edit.repulsion import ascent
+from ctxrep_edit.repulsion import ascent, tokens
 from ctxrep_edit.repulsion.ascent import coefficients, repel, vendi_score
 
 OBJECTIVES = ["entropy", "renyi2"]
@@ -86,7 +86,7 @@ def test_fixed_particles_equal_autograd(objective: Any) -> None:
 def test_more_particles_than_dimensions(objective: Any, strength: float) -> None:
     x = particles(6, 0.3, length=1, dim=3)  # rho has three eigenvalues that are nothing but rounding
     eta = strength * float(x.square().sum()) / 6
-    step = repel(x, eta=eta, objective=objective, keep_norm=False)
+    step = repel(x, eta=eta, iterations=50, objective=objective, keep_norm=False)
     assert error(step.tokens, paper_loop(x, eta, 50, objective)) <= 1e-9
     assert step.vendi_before < step.vendi_after <= 3.0
 
@@ -95,7 +95,7 @@ def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     x = particles(3, 1e-2)
     mask = torch.tensor([True, False, True, True, False])
     whole, masked = repel(x, strength=1.0).tokens, repel(x, strength=1.0, mask=mask).tokens
-    monkeypatch.setattr(ascent, "CPU_BLOCK", 3 * 7 * 2)  # two token positions at a time, the last block short
+    monkeypatch.setattr(tokens, "CPU_BLOCK", 3 * 7 * 2)  # two token positions at a time, the last block short
     assert error(repel(x, strength=1.0).tokens, whole) <= 1e-12
     assert error(repel(x, strength=1.0, mask=mask).tokens, masked) <= 1e-12
 
@@ -217,4 +217,4 @@ def test_norms_are_kept(seed: int, n: int, strength: float) -> None:
 
 
 def test_public_names() -> None:
-    assert ascent.__all__ == ["Objective", "Step", "coefficients", "repel", "vendi_score"]
+    assert ascent.__all__ == ["Moved", "Objective", "Step", "coefficients", "repel", "repel_parts", "vendi_score"]

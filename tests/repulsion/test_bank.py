@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import contextual
@@ -19,9 +20,11 @@ from torch import Tensor
 
 from ctxrep_edit import RepulsionError, repelled
 from ctxrep_edit.repulsion.ascent import repel
+from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock
-from ctxrep_edit.repulsion.hooks import Attachment, _Repel
+from ctxrep_edit.repulsion.hooks import _Repel
+from ctxrep_edit.repulsion.tokens import Part
 
 HERE = (0, 1, 0, 0)
 tokens = functools.partial(contextual.particles, noise=0.3, length=6, dim=5, dtype=torch.float32)
@@ -30,9 +33,18 @@ tokens = functools.partial(contextual.particles, noise=0.3, length=6, dim=5, dty
 def filled(particles: Tensor, mask: Tensor | None = None) -> Bank:
     """A bank that keeps these particles."""
     bank = Bank()
-    bank.repel(HERE, particles, mask=mask, fixed=0, strength=1.0)
+    moved(bank, particles, mask)
     bank.join(range(len(particles)))
     return bank
+
+
+def moved(
+    bank: Bank, particles: Tensor, mask: Tensor | None = None, fixed: int = 0, place: Any = HERE, **options: Any
+) -> tuple[Tensor, float, float]:
+    """What the bank makes of new particles, and the scores around it."""
+    settings = {"strength": 1.0, "eta": None, "iterations": 5, "objective": "entropy", "keep_norm": True} | options
+    (tokens,), before, after = bank.repel(place, [Part.of(particles, mask)], fixed=fixed, **settings)
+    return tokens, before, after
 
 
 # The mathematics
@@ -55,17 +67,17 @@ def test_it_is_the_joint_step_with_the_kept_ones_fixed(
     mask = torch.tensor([True, False, True, True, False, True]) if masked else None
     options = {"strength": 1.0, "objective": objective, "keep_norm": keep_norm, "mask": mask}
     joint = repel(everyone, fixed=kept + anchor, **options)
-    step = filled(everyone[:kept], mask).repel(HERE, everyone[kept:], fixed=int(anchor), **options)
-    assert torch.equal(step.tokens, joint.tokens[kept:])
-    assert (step.vendi_before, step.vendi_after) == (joint.vendi_before, joint.vendi_after)
-    assert torch.equal(step.tokens, everyone[kept:]) == (new == anchor)
+    got, *scores = moved(filled(everyone[:kept], mask), everyone[kept:], fixed=int(anchor), **options)
+    assert torch.equal(got, joint.tokens[kept:])
+    assert scores == [joint.vendi_before, joint.vendi_after]
+    assert torch.equal(got, everyone[kept:]) == (new == anchor)
 
 
 def test_an_empty_bank_changes_nothing() -> None:
     some = tokens(3)
-    step, alone = Bank().repel(HERE, some, mask=None, fixed=1, strength=1.0), repel(some, fixed=1, strength=1.0)
-    assert torch.equal(step.tokens, alone.tokens)
-    assert (step.vendi_before, step.vendi_after) == (alone.vendi_before, alone.vendi_after)
+    (got, *scores), alone = moved(Bank(), some, fixed=1), repel(some, fixed=1, strength=1.0)
+    assert torch.equal(got, alone.tokens)
+    assert scores == [alone.vendi_before, alone.vendi_after]
 
 
 # What it remembers
@@ -89,13 +101,13 @@ def test_candidates_come_and_go() -> None:
     bank = filled(tokens(3))
     first = dict(bank.kept)
     bank.leave([1])
-    bank.repel(HERE, tokens(1, seed=1), mask=None, fixed=0, strength=1.0)
+    moved(bank, tokens(1, seed=1))
     bank.join([1])
     assert [*bank.kept] == [0, 2, 1]
     assert (bank.kept[0], bank.kept[2]) == (first[0], first[2])
     assert not torch.equal(bank.kept[1][HERE], first[1][HERE])
     bank.noting = False
-    bank.repel(HERE, tokens(2, seed=2), mask=None, fixed=0, strength=1.0)
+    moved(bank, tokens(2, seed=2))
     bank.join([0, 1])
     assert (len(bank), bank.made) == (3, [])
 
@@ -105,9 +117,9 @@ def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(
         RepulsionError, match=r"have \(7, 5\) \(tokens, dim\).*the bank has \(6, 5\) of kept candidate 0"
     ):
-        bank.repel(HERE, tokens(2, length=7), mask=None, fixed=0, strength=1.0)
+        moved(bank, tokens(2, length=7))
     with pytest.raises(RepulsionError, match="hooked block 3 in step 1, but the bank has none of it: make new"):
-        bank.repel((1, 1, 3, 0), tokens(2), mask=None, fixed=0, strength=1.0)
+        moved(bank, tokens(2), place=(1, 1, 3, 0))
     with pytest.raises(RepulsionError, match=r"noted 2 particles, but 3 candidates were made.*particles=run\.n"):
         bank.join([0, 1, 2])
 
@@ -136,21 +148,22 @@ def test_the_parts_of_a_batch_and_joint_blocks(parts: str, guidance: Any, joint:
     def block(some: Tensor, anchor: bool) -> Tensor:
         """What the hook makes of (parts, n, tokens, dim)."""
         given = replace(SOME, guidance=guidance, anchor=anchor)
-        run = Attachment(family, given, some.shape[1], words, Clock(family, lambda: True), bank)
+        clock = Clock(family, SimpleNamespace(do_classifier_free_guidance=True))
+        run = Attachment(family, given, some.shape[1], words, clock, bank)
         batch = some.flatten(0, 1)  # (parts * n, tokens, dim)
         text, image = batch[:, :3], batch[:, 3:]
         ids = torch.tensor([[0.0], [0.0], [0.0], [1.0]]).expand(4, 3)  # the last token is of the reference
-        run.begin(None, (), {"timestep": torch.ones(1), "hidden_states": image, "img_ids": ids})
-        run._text = 3
+        call = {"timestep": torch.ones(1), "hidden_states": image, "encoder_hidden_states": text}
+        run.begin(None, (), {**call, "img_ids": ids})
         hook = _Repel(run, "joint" if joint else ("text", "image"), chosen, 0)
         out = hook.post_forward(None, batch if joint else (text, image))
         return (out if joint else torch.cat(out, 1)).unflatten(0, some.shape[:2])
 
     block(everyone[:, :2], False)
     bank.join([0, 1])
-    moved = block(everyone[:, 2:], anchor)
+    out = block(everyone[:, 2:], anchor)
     selected = torch.tensor([True, True, False, True, True, True, False])
-    for part, had, got in zip(PARTS[parts], everyone, moved, strict=True):
+    for part, had, got in zip(PARTS[parts], everyone, out, strict=True):
         if part == "unconditional" and guidance == "conditional":
             assert torch.equal(got, had[2:])
         else:

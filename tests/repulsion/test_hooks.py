@@ -1,21 +1,27 @@
 """Repulsion on a real transformer: where it moves tokens and by how much, and where it does not."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
+import tiny_sd3
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
+from diffusers import FlowMatchHeunDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 from PIL import Image
 from tiny import DOUBLE, SINGLE, SOME
 from torch import Tensor
 
 from ctxrep_edit import Scope, repelled
-from ctxrep_edit.repulsion import hooks
+from ctxrep_edit.plugins import catalog
+from ctxrep_edit.repulsion import attachment
+from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.clock import Clock
-from ctxrep_edit.repulsion.hooks import Attachment
 
 BLOCKS = [(DOUBLE, 0), (DOUBLE, 1), (SINGLE, 0), (SINGLE, 1)]
 WORDS = torch.arange(tiny.LENGTH) < tiny.TOKENS
@@ -174,9 +180,11 @@ class Stacked(FluxKontext):
     ],
 )
 def test_guidance_in_one_batch(batch: int, guided: bool, guidance: Any, rows: list[int]) -> None:
-    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, Clock(Stacked(), lambda: guided))
+    pipeline = SimpleNamespace(do_classifier_free_guidance=guided)
+    run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, Clock(Stacked(), pipeline))
     text = torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(0))
-    run.begin(None, (), {"timestep": torch.ones(1), "hidden_states": text, "img_ids": torch.zeros(5, 3)})
+    call = {"timestep": torch.ones(1), "hidden_states": text, "encoder_hidden_states": text}
+    run.begin(None, (), {**call, "img_ids": torch.zeros(5, 3)})
     moved, _ = run.move(text, text, frozenset({"instruction"}), 0)
     assert (moved != text).flatten(1).any(1).nonzero().flatten().tolist() == rows
 
@@ -198,12 +206,12 @@ def test_the_step_size_follows_its_schedule(
     pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, raw: bool
 ) -> None:
     sizes: dict[str, list[float]] = {}
-    original = hooks.repel
+    original = attachment.repel_parts
     name = "eta" if raw else "strength"
     for schedule in ("constant", "linear"):
         seen = sizes.setdefault(schedule, [])
         note = lambda *args, seen=seen, **options: seen.append(options[name]) or original(*args, **options)  # noqa: E731
-        monkeypatch.setattr(hooks, "repel", note)
+        monkeypatch.setattr(attachment, "repel_parts", note)
         chosen = replace(SOME, scope="context", steps=3, schedule=schedule, **{name: 0.9})
         with repelled(pipeline, chosen, particles=3):
             tiny.run(pipeline, picture, num_inference_steps=4)
@@ -225,3 +233,40 @@ def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Ima
     assert torch.allclose(moves[4 * tiny.STEPS].after, moves[0].after, atol=1e-6)
     assert not torch.equal(moves[0].after, moves[0].before)
     assert by_strength.isfinite().all()
+
+
+def test_steps_are_the_samplers_where_timesteps_collide(pipeline: Any, picture: Image.Image) -> None:
+    """In bfloat16 neighbouring timesteps of a long run are one number."""
+    half, steps, times = copy.deepcopy(pipeline).to(torch.bfloat16), [], []
+    half.transformer.register_forward_pre_hook(
+        lambda *seen: times.append(float(seen[2]["timestep"][0])), with_kwargs=True
+    )
+    with repelled(half, replace(SOME, steps=5, scope="context"), particles=2) as run:
+        half.transformer.transformer_blocks[0].register_forward_hook(lambda *_: steps.append(run.clock.step))
+        tiny.run(half, picture, 2, num_inference_steps=300)
+    assert len({*times}) < 300
+    assert steps == [*range(300)]
+    assert len(run.vendi) == 5 * 2
+
+
+def test_a_step_of_two_evaluations_is_one(picture: Image.Image) -> None:
+    pipeline, steps = tiny_sd3.pipeline(StableDiffusion3Img2ImgPipeline), []
+    pipeline.scheduler = FlowMatchHeunDiscreteScheduler()
+    options = {"width": 64, "height": 64, "steps": 3, "max_sequence_length": tiny.LENGTH, "denoising_strength": 1.0}
+    with before_each_tick(pipeline, steps):
+        tiny.edit(picture, pipeline=pipeline, repulsion=replace(SOME, scope="context", steps=1), **options)
+    assert steps == [0, 0, 1, 1, 2]
+
+
+@contextmanager
+def before_each_tick(pipeline: Any, steps: list[int]) -> Iterator[None]:
+    """Notes the step that a clock of ours sees at each call of the transformer."""
+    clock = Clock(catalog.adapter_for(pipeline), pipeline)
+
+    def note(module: Any, args: Any, call: dict[str, Any]) -> None:
+        clock.tick(call)
+        steps.append(clock.step)
+
+    handle = pipeline.transformer.register_forward_pre_hook(note, with_kwargs=True)
+    yield
+    handle.remove()

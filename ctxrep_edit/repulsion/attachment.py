@@ -1,0 +1,193 @@
+"""A repulsion at work: what it does at each call of the transformer, and after each hooked block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ctxrep_edit.errors import RepulsionError
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.adapter import Part as PartName
+from ctxrep_edit.repulsion.ascent import repel_parts
+from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.repulsion.registry import Hooked
+from ctxrep_edit.repulsion.tokens import Part, positions
+from ctxrep_edit.settings import Repulsion
+
+Chosen = list[tuple[int, slice | Tensor | None]]
+"""The streams that repel, 0 for the text and 1 for the image, and where, as in `tokens.Part`."""
+
+
+@dataclass
+class Attachment:
+    """A repulsion at work on a pipeline. `vendi` holds (before, after) of each block in which particles repelled.
+
+    before and after are the Vendi scores of the contextual tokens, averaged over groups: 1 to n, or to k + n where the
+    `bank` has k candidates from which the n particles are repelled too.
+    """
+
+    adapter: Adapter
+    settings: Repulsion
+    particles: int
+    instruction: Tensor | None
+    clock: Clock
+    bank: Bank | None = None
+    vendi: list[tuple[float, float]] = field(default_factory=list)
+    repelling: bool = False
+    _handles: list[RemovableHandle] = field(default_factory=list)
+    _blocks: list[Hooked] = field(default_factory=list)
+    _masks: dict[Any, Chosen] = field(default_factory=dict)
+    _generated: int | None = None
+    _lengths: tuple[int, int | None] = (0, None)  # of text and image, as the transformer is given them
+    _ran: int = 0  # hooked blocks, in the call under way
+
+    @property
+    def mean_vendi(self) -> tuple[float, float] | None:
+        """(before, after) averaged over blocks and steps; None where nothing repelled."""
+        if not self.vendi:
+            return None
+        before, after = zip(*self.vendi, strict=True)
+        return sum(before) / len(before), sum(after) / len(after)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def begin(self, module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
+        """Notes what the transformer is about to be asked."""
+        before = self.clock.step
+        self.clock.tick(call)
+        wanted = self.settings.guidance == "both" or self.clock.conditional
+        self.repelling = self.clock.step < self.settings.steps and wanted
+        if 0 <= before < self.clock.step - 1 and before + 1 < self.settings.steps:
+            raise RepulsionError(
+                f"In step {before + 1} of the sampler the transformer was not called, so that nothing repelled there: "
+                "turn off the cache that answered for it."
+            )
+        if not self.repelling:
+            return
+        if self.clock.step == 0:  # in later steps of a run it is the same: asking makes the host wait for the device
+            self._generated = self.adapter.generated(call)
+        latents = call["hidden_states"]
+        self._lengths = self.adapter.text_length(call), latents.shape[1] if latents.ndim == 3 else None
+        self._ran = 0
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Raises RepulsionError where a call is through in which a hooked block did not run."""
+        if self.repelling and self._ran != len(self._blocks):
+            raise RepulsionError(
+                f"In step {self.clock.step} of the sampler {self._ran} of {len(self._blocks)} hooked blocks ran, so "
+                "that particles repelled less than asked for: turn off the cache or the skipping of layers, and "
+                "enable neither while a repulsion is attached."
+            )
+        self.repelling = False
+
+    @property
+    def text_length(self) -> int:
+        """Of the call under way, how many text tokens the blocks are given."""
+        return self._lengths[0]
+
+    def pass_over(self) -> None:
+        """Counts a block that ran and has no text left."""
+        self._ran += 1
+
+    def move(self, text: Tensor, image: Tensor, parts: frozenset[PartName], block: int) -> tuple[Tensor, Tensor]:
+        """Repels the chosen parts of one block's output; text (batch, tokens, dim), image (batch, tokens, dim).
+
+        block: its number among the hooked ones.
+        """
+        self._ran += 1
+        streams = text, image
+        chosen = self._selected(text, image, parts)
+        settings, share = self.settings, self.settings.share(self.clock.step)
+        pieces: list[list[Tensor]] = [[] for _ in chosen]
+        scores = []
+        for group, (rows, moves) in enumerate(self._groups(len(text))):
+            if not moves:
+                for piece, (i, _) in zip(pieces, chosen, strict=True):
+                    piece.append(streams[i][rows])
+                continue
+            place = (self.clock.step, self.clock.calls, block, group)
+            moved, *around = (repel_parts if self.bank is None else functools.partial(self.bank.repel, place))(
+                [Part(streams[i][rows], where) for i, where in chosen],
+                strength=settings.strength * share if settings.eta is None else None,
+                eta=None if settings.eta is None else settings.eta * share,
+                iterations=settings.iterations,
+                objective=settings.objective,
+                keep_norm=settings.keep_norm,
+                fixed=int(settings.anchor),
+            )
+            for piece, tokens in zip(pieces, moved, strict=True):
+                piece.append(tokens)
+            scores.append(around)
+        before, after = zip(*scores, strict=True)
+        self.vendi.append((sum(before) / len(before), sum(after) / len(after)))
+        out = list(streams)
+        for piece, (i, _) in zip(pieces, chosen, strict=True):
+            out[i] = piece[0] if len(piece) == 1 else torch.cat(piece)
+        return out[0], out[1]
+
+    def _selected(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> Chosen:
+        """What repels; the same for every block and step of a kind, so it is worked out once."""
+        key = (text.shape[1], image.shape[1], self._generated, parts)
+        if key not in self._masks:
+            self._check_lengths(text.shape[1], image.shape[1])
+            masks = self._mask(text, image, parts)
+            chosen = [(i, positions(mask.to(text.device))) for i, mask in enumerate(masks) if mask.any()]
+            if not chosen:
+                raise RepulsionError(
+                    "No token repels: the scope takes none of those that the instruction mask leaves. Give another "
+                    "mask, or another scope."
+                )
+            self._masks[key] = chosen
+        return self._masks[key]
+
+    def _check_lengths(self, text: int, image: int) -> None:
+        """Raises RepulsionError where the blocks are given other tokens than the transformer."""
+        for what, count, given in (("text", text, self._lengths[0]), ("image", image, self._lengths[1])):
+            if given is not None and count != given:
+                raise RepulsionError(
+                    f"The transformer was given {given} {what} tokens, but its blocks have {count}: under context "
+                    "parallelism each device has a part of them, and which would repel is not known. Edit on one "
+                    "device, or let the adapter state text_length."
+                )
+
+    def _mask(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> list[Tensor]:
+        """Of either stream which tokens repel: bool (tokens,)."""
+        words = torch.ones(text.shape[1], dtype=torch.bool) if self.instruction is None else self.instruction.cpu()
+        if len(words) != text.shape[1]:
+            raise RepulsionError(
+                f"The instruction mask has {len(words)} tokens, but the transformer was given {text.shape[1]}: "
+                "leave the mask out, or make it with the same max_sequence_length."
+            )
+        count = image.shape[1] if self._generated is None else self._generated
+        made = torch.arange(image.shape[1]) < count
+        pieces = {"instruction": words, "padding": ~words}, {"generated": made, "reference": ~made}
+        halves = []
+        for known, tokens in zip(pieces, (text, image), strict=True):
+            half = torch.zeros(tokens.shape[1], dtype=torch.bool)
+            for part, where in known.items():
+                if part in parts:
+                    half |= where
+            halves.append(half)
+        return halves
+
+    def _groups(self, batch: int) -> Iterator[tuple[slice, bool]]:
+        """The rows of the batch in order: particles of one picture each, and whether they repel."""
+        if batch % (self.particles * len(self.clock.parts)):
+            raise RepulsionError(
+                f"The transformer was given a batch of {batch}, which is no multiple of the {self.particles} particles "
+                f"in {len(self.clock.parts)} part(s) it was attached for: attach it for the images per prompt."
+            )
+        size = batch // len(self.clock.parts)
+        for i, part in enumerate(self.clock.parts):
+            if part != "conditional" and self.settings.guidance != "both":
+                yield slice(i * size, (i + 1) * size), False
+                continue
+            for start in range(i * size, (i + 1) * size, self.particles):
+                yield slice(start, start + self.particles), True

@@ -1,0 +1,177 @@
+"""The particles' tokens, of which the ascent needs two things: their inner products, and one mix of them.
+
+Particles are nearly parallel: what they differ in is small beside what they share. The inner products are therefore
+those of their differences from the first one, which fill the digits of float32, and of the first one itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Matrix = npt.NDArray[np.float64]
+
+NULL_NORM = 1e-12  # of the largest particle's norm; below it a particle has no direction to speak of
+CANCELLED = 1e-4  # of the largest particle's squared norm; below it, rounding has spoilt what was added up
+CPU_BLOCK = 2**17  # numbers that are worked on at a time: half a MiB, stays in the cache
+DEVICE_BLOCK = 2**25  # the same on an accelerator: 128 MiB, few kernel launches
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor that holds tokens of n particles. tokens: (n, tokens, dim).
+
+    where: the positions that take part, a slice or int64 (selected,); None: all. rows: bool (n, tokens), where the
+    particles differ in that; what is False counts as zero and stays.
+    """
+
+    tokens: Tensor
+    where: slice | Tensor | None = None
+    rows: Tensor | None = None
+
+    @classmethod
+    def of(cls, tokens: Tensor, mask: Tensor | None) -> Part:
+        """mask: bool (tokens,) or (n, tokens); None: all take part."""
+        if mask is None:
+            return cls(tokens)
+        mask = mask.to(tokens.device)
+        rows = mask if mask.ndim == 2 else None
+        return cls(tokens, positions(mask if rows is None else rows.any(0)), rows)
+
+    @property
+    def selected(self) -> Tensor:
+        """The tokens that take part: (n, selected, dim)."""
+        return self.tokens if self.where is None else self.tokens[:, self.where]
+
+    def put(self, selected: Tensor) -> Tensor:
+        """The tokens with these, (n, selected, dim), in the place of those that take part."""
+        if self.where is None:
+            return selected
+        out = self.tokens.clone()
+        out[:, self.where] = selected
+        return out
+
+    def blocks(self) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """The selected tokens, a few positions at a time: (where, (n, k, dim))."""
+        n, length, dim = self.tokens.shape
+        start, stop = 0, length
+        if isinstance(self.where, slice):
+            start, stop = self.where.start, self.where.stop
+        elif self.where is not None:
+            stop = len(self.where)
+        size = max(1, (CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK) // max(1, n * dim))
+        for first in range(start, stop, size):
+            here = slice(first, min(first + size, stop))
+            where = self.where[here] if isinstance(self.where, Tensor) else here
+            block = self.tokens[:, where]  # (n, k, dim)
+            if self.rows is not None:
+                block = block.masked_fill(~self.rows[:, where, None], 0.0)
+            yield where, block
+
+
+def positions(mask: Tensor) -> slice | Tensor | None:
+    """Where a mask, bool (tokens,), is True: a slice if that is one run, else int64 (selected,); None: all."""
+    found = mask.nonzero().flatten()  # (selected,)
+    if len(found) == len(mask):
+        return None
+    first, last = (int(found[0]), int(found[-1])) if len(found) else (0, -1)
+    return slice(first, last + 1) if last - first + 1 == len(found) else found
+
+
+def inner_products(parts: Sequence[Part]) -> Matrix:
+    """Of the n particles, over the selected tokens of all parts: (n, n) float64."""
+    n = len(parts[0].tokens)
+    total: Tensor | None = None
+    room: Tensor | None = None
+    for part in parts:
+        for _, block in part.blocks():
+            room = _exact(block, room)  # (n, k, dim)
+            _take_first_out(room)
+            flat = room.flatten(1)  # (n, k * dim)
+            sums = flat @ flat.T  # (n, n)
+            sums = sums if sums.device.type == "mps" else sums.double()  # which has no float64
+            total = sums if total is None else total.add_(sums)
+    if total is None:
+        return np.zeros((n, n))
+    inner: Matrix = total.cpu().double().numpy()
+    if not np.isfinite(inner).all():
+        unknown: Matrix = np.full((n, n), np.nan)
+        np.fill_diagonal(unknown, _squared_norms(parts))  # says which
+        return unknown
+    first = inner[0, 0]
+    along = inner[0].copy()  # (n,) of the differences from the first particle with it
+    inner[0], inner[:, 0], along[0] = 0.0, 0.0, 0.0
+    gram: Matrix = inner + along[:, None] + along + first
+    squared = gram.diagonal()  # (n,)
+    if squared.min() <= CANCELLED * squared.max():
+        exact = _squared_norms(parts)  # (n,)
+        np.fill_diagonal(gram, exact)
+        empty = exact <= NULL_NORM**2 * exact.max()
+        gram[empty], gram[:, empty] = 0.0, 0.0
+    return gram
+
+
+def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
+    """C X on the selected tokens, rounded to their dtype once; all others, and the first `fixed` rows, are copied.
+
+    mix: C, (n, n). As sum_j C_ij c_j = (sum_j C_ij) c_1 + sum_j>1 C_ij (c_j - c_1), float32 loses nothing to mixes in
+    which large parts cancel.
+    """
+    tokens, mix = part.tokens, mix[fixed:].copy()
+    mix[:, 0] = mix.sum(1)
+    if part.where is None:
+        out = torch.empty_like(tokens)
+        out[:fixed] = tokens[:fixed]
+    else:
+        out = tokens.clone()
+    C: Tensor | None = None
+    room: Tensor | None = None
+    moved = tokens.new_empty(0)
+    for where, block in part.blocks():
+        room = _exact(block, room)  # (n, k, dim)
+        C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (n - fixed, n)
+        if moved.shape[1:] != room.shape[1:]:
+            moved = room.new_empty(len(C), *room.shape[1:])  # (n - fixed, k, dim)
+        wanted = (
+            torch.linalg.vector_norm(room[fixed:], dim=-1, keepdim=True) if keep_norm else None
+        )  # (n - fixed, k, 1)
+        _take_first_out(room)
+        torch.mm(C, room.flatten(1), out=moved.flatten(1))
+        if wanted is not None:
+            norm = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)  # (n - fixed, k, 1)
+            moved *= torch.where(norm > 0, wanted / norm, 1.0)
+        if part.rows is None:
+            out[fixed:, where] = moved.to(out.dtype)
+        else:
+            out[fixed:, where] = torch.where(part.rows[fixed:, where, None], moved.to(out.dtype), tokens[fixed:, where])
+    return out
+
+
+def _exact(block: Tensor, room: Tensor | None) -> Tensor:
+    """A copy in float32, or float64 for tokens of that dtype: (n, k, dim).
+
+    room: an earlier one, used again where it has the shape: fresh memory costs more than the work done on it.
+    """
+    if room is None or room.shape != block.shape:
+        dtype = torch.float64 if block.dtype == torch.float64 else torch.float32
+        room = torch.empty(block.shape, dtype=dtype, device=block.device)
+    return room.copy_(block)
+
+
+def _take_first_out(room: Tensor) -> None:
+    """Leaves the first particle, and of the others their difference from it: (n, k, dim)."""
+    room[1:] -= room[:1]
+
+
+def _squared_norms(parts: Sequence[Part]) -> Matrix:
+    """|c_i|^2, (n,) float64, each by itself."""
+    total = np.zeros(len(parts[0].tokens))
+    for part in parts:
+        for _, block in part.blocks():
+            total += block.cpu().double().square().sum((1, 2)).numpy()
+    return total
