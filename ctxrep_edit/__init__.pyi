@@ -4,6 +4,7 @@ from .errors import (
     InputError,
     ModelError,
     OutputError,
+    PipelineBusy,
     PluginError,
     RepulsionError,
     Unfaithful,
@@ -24,9 +25,10 @@ from .plugins.hookspecs import API_VERSION, hookimpl
 from .plugins.loading import BrokenPlugin, register, unregister
 from .plugins.profiles import default_settings
 from .repulsion.ascent import vendi_score
+from .repulsion.attachment import Attachment
 from .repulsion.bank import Bank
 from .repulsion.clock import Clock, before_each_call
-from .repulsion.hooks import Attachment, attach, detach, repelled
+from .repulsion.hooks import attach, detach, repelled
 from .results.editset import Edit, EditSet
 from .results.png import encode_png
 from .results.sheet import contact_sheet
@@ -64,6 +66,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "OutsideItsWorld",
+    "PipelineBusy",
     "PluginError",
     "Repulsion",
     "RepulsionError",

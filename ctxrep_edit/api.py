@@ -26,7 +26,8 @@ def diverse_edit(
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, repulsion: Repulsion | None = None,
     seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
-    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
+    instruction_mask: Any = None, preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
+    realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, device: str | None = None, dtype: Any = None,
     progress: bool = True, on_step: OnStep | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
@@ -55,6 +56,7 @@ def diverse_edit(
         and then returns them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
+    instruction_mask: with `prompt_embeds`, which of their tokens are words: bool (tokens,), a tensor, array or list.
     pipeline_kwargs: handed to the pipeline's call; `denoising_strength` is the `strength` of an inpainting pipeline.
 
     Raises InputError, ModelError, UnknownPipeline, WeightsError, PluginError, RepulsionError or Unfaithful, all of
@@ -63,7 +65,8 @@ def diverse_edit(
     # 1. Everything that can be wrong is found before anything runs.
     planned = plan(
         image, instruction, n, model=model, pipeline=pipeline, strategy=strategy, strength=strength, scope=scope,
-        repulsion=repulsion, seed=seed, steps=steps, mask=mask, preserve=preserve, realign=realign, restore=restore,
+        repulsion=repulsion, seed=seed, steps=steps, mask=mask,
+        instruction_mask=instruction_mask, preserve=preserve, realign=realign, restore=restore,
         on_unfaithful=on_unfaithful, retries=retries, device=device, dtype=dtype, progress=progress, on_step=on_step,
         options=pipeline_kwargs,
     )  # fmt: skip

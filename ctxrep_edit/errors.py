@@ -3,6 +3,7 @@
     CtxrepError
     ├── InputError          a picture, mask, instruction or option that cannot be used (also a ValueError)
     ├── ModelError          a model or pipeline that cannot be found, loaded or driven
+    │   ├── PipelineBusy    a pipeline, or its transformer, that another call is at work with
     │   └── UnknownPipeline no adapter knows this pipeline class
     ├── RepulsionError      the hook could not do its work, or never ran
     ├── WeightsError        the LPIPS weights are missing and cannot be fetched
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "OutputError",
+    "PipelineBusy",
     "PluginError",
     "RepulsionError",
     "Unfaithful",
@@ -41,6 +43,10 @@ class InputError(CtxrepError, ValueError):
 
 class ModelError(CtxrepError):
     """A model or pipeline that cannot be found, loaded or driven."""
+
+
+class PipelineBusy(ModelError):
+    """A pipeline, or a transformer that several share, is at work in another call, as in another thread."""
 
 
 class UnknownPipeline(ModelError):

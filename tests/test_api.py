@@ -26,7 +26,9 @@ def test_repulsion_changes_the_pictures_and_strength_0_does_not(pipeline: Any, p
     assert {entry.strength for entry in plain} == {0.0}
     assert [entry.strength for entry in moved] == [0.0, 0.6, 0.6]  # the first stays where it is
     assert plain.images[0] == moved.images[0]
-    assert {entry.strength for entry in edit(picture, pipeline=pipeline, repulsion=Repulsion(eta=3.0))} == {None}
+    assert {
+        entry.strength for entry in edit(picture, pipeline=pipeline, repulsion=Repulsion(eta=3.0, anchor=False))
+    } == {None}
 
 
 def test_strength_and_scope_win_over_the_settings(pipeline: Any, picture: Image.Image) -> None:

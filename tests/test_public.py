@@ -15,16 +15,16 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = """
     API_VERSION Adapter Attachment Bank BrokenPlugin CHECKS Case Check Clock CtxrepError DEFAULT_CHECKS EMBEDDERS
     EXPORTERS Edit EditSet EmbeddedModel Embedder Evidence Exporter ImageLike InputError MIN_LPIPS_SIDE MODELS
-    ModelError OutputError OutsideItsWorld PluginError Repulsion RepulsionError Request Run STRATEGIES Scope
-    Strategy Unfaithful UnknownPipeline Verdict WeightsError adapter_for alexnet_features assess attach
+    ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion RepulsionError Request Run STRATEGIES
+    Scope Strategy Unfaithful UnknownPipeline Verdict WeightsError adapter_for alexnet_features assess attach
     before_each_call brought_down contact_sheet default_settings detach diverse_edit encode_png ensure_weights
     hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps luma orientation read_image register repelled
     round_trip to_tensor unregister vendi_score
 """
 MEMBERS = {  # what plugins are promised by API 1.0
-    "Adapter": "name pipelines streams scopes default guidance classes transformer scope timestep guided text_length "
-    "generated instruction size arguments",
-    "Scope": "blocks summary within chosen",
+    "Adapter": "name pipelines streams scopes default guidance draws_unasked classes transformer scope timestep guided "
+    "text_length generated instruction size arguments",
+    "Scope": "blocks summary within iterations chosen",
     "Request": "image instruction generators size steps mask",
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",

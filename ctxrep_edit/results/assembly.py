@@ -43,7 +43,8 @@ def assemble(
                     where = ImageChops.darker(region, _enlarged(seen, source.size))
                 picture = restore(source, picture, where)
         edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
-    recipe = {**recipe, "size": list(size), "rounds": found.rounds}
+    recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
+    recipe |= {"stopped": True} if found.stopped else {}
     shown_source = to_picture(case.source[0], shape)
     return EditSet(case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds)
 

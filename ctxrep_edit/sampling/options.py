@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
-from numbers import Integral
+from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
@@ -25,34 +25,72 @@ OURS = (
 """Arguments of a pipeline that `diverse_edit` sets itself."""
 ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
+SIDES = ("width", "height")
+"""What an adapter sets and the caller may set instead: the size at which is edited follows from it."""
+IMPOSSIBLE = {
+    "padding_mask_crop": "pictures come back as tensors here: crop picture and mask yourself, and paste the edits back",
+}
+"""Options that contradict how the pipeline is called, and why."""
 
 
-def check_options(pipeline: Any, options: Mapping[str, Any]) -> None:
-    """Raises InputError for an option that the pipeline does not take, or that is not the caller's to give."""
+def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises InputError for an option that the pipeline does not take, or that is not the caller's to give.
+
+    known: parameters that are no options, which a misspelt one may mean.
+    """
     accepted = set(inspect.signature(type(pipeline).__call__).parameters) - {"self"}
-    for name in options:
+    theirs = accepted - set(OURS) - set(IMPOSSIBLE)
+    for name, value in options.items():
         if ALIAS.get(name, name) not in accepted:
-            near = difflib.get_close_matches(name, accepted - set(OURS), 1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(accepted - set(OURS)))}."
+            near = difflib.get_close_matches(name, [*theirs, *known], 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(theirs))}."
             raise InputError(f"{type(pipeline).__name__} has no option {name!r}: {hint}")
         if name in OURS:
             raise InputError(f"{name} is set by diverse_edit itself: use image, instruction, n, seed, steps and mask.")
+        if name in IMPOSSIBLE and value is not None:
+            raise InputError(f"{name} is not possible: {IMPOSSIBLE[name]}.")
+        if name.endswith("_scale") and value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+            raise InputError(f"{name} is {value!r}, but must be a number.")
+    share = options.get("denoising_strength")
+    if share is not None and (not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= 1):
+        raise InputError(f"denoising_strength is {share!r}, but must be a number above 0 and up to 1: 0 edits nothing.")
+
+
+def check_claimed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raises InputError for an option that the adapter sets itself, other than the sides. asked: what it sets."""
+    for name in options:
+        if name in asked and name not in SIDES:
+            raise InputError(
+                f"{name} is set for you, so that it fits the picture, and another one would edit something else: "
+                "leave it out; width and height choose the size, denoising_strength how far an edit may go."
+            )
 
 
 def call_arguments(asked: Mapping[str, Any], options: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """The keyword arguments of a call for n particles: what model and adapter ask for, then the caller's options."""
+    """The keyword arguments of a call for n particles: what model and adapter ask for, then the caller's options.
+
+    Embeddings of one row are expanded to n. Raises InputError for another number of rows.
+    """
     arguments = {**asked, **{ALIAS.get(name, name): value for name, value in options.items()}}
     if options.get("prompt_embeds") is not None:  # one row each, in place of the words
         arguments |= {"prompt": None, "num_images_per_prompt": 1}
-        for name, value in options.items():
-            if name.endswith("_embeds") and isinstance(value, Tensor) and len(value) == 1:
-                arguments[name] = value.expand(n, *value.shape[1:])
+    for name, value in options.items():
+        if name.endswith("_embeds") and isinstance(value, Tensor):
+            if not value.ndim or len(value) not in (1, n):
+                rows = len(value) if value.ndim else "no"
+                raise InputError(f"{name} has {rows} rows for {n} edits: give one row for all of them, or {n}.")
+            arguments[name] = value.expand(n, *value.shape[1:])
     return {**arguments, "output_type": "pt"}
+
+
+def rows_of_their_own(options: Mapping[str, Any], n: int) -> Sequence[str]:
+    """Which options have a row for each of n edits."""
+    return [name for name, value in options.items() if isinstance(value, Tensor) and value.ndim and len(value) == n > 1]
 
 
 def pixels(side: str, options: Mapping[str, Any], default: int) -> int:
     """The width or height that the caller gave, else `default`. Raises InputError."""
     value = options.get(side)
-    if value is not None and (not isinstance(value, Integral) or value < 1):
+    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
         raise InputError(f"{side} is {value!r}, but must be a whole number of pixels, at least 1.")
     return default if value is None else int(value)

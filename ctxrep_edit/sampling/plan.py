@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from ctxrep_edit import __version__
@@ -17,11 +19,11 @@ from ctxrep_edit.imaging import ImageLike, check_aspect, mask_picture, read_imag
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
-from ctxrep_edit.plugins.profiles import default_settings, profile
+from ctxrep_edit.plugins.profiles import profile, settings_for
 from ctxrep_edit.sampling import particles, pipelines
-from ctxrep_edit.sampling.options import call_arguments, check_options, pixels
+from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels, rows_of_their_own
 from ctxrep_edit.sampling.run import OnStep
-from ctxrep_edit.settings import Repulsion
+from ctxrep_edit.settings import Repulsion, completed
 
 OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
 
@@ -33,7 +35,8 @@ class Plan:
     request: what the particles of the whole set are to be; its image is the source at its own size, its mask where the
     edit is allowed. seeds: one per particle. pipeline, adapter: loaded, and what knows it. strategy, settings: what
     moves the particles apart, and how. defaults, options: arguments of the pipeline's call that its model states, and
-    that the caller gave. checks: what judges the edits. on_unfaithful, retries, realign, restore, progress, on_step: as
+    that the caller gave. words: bool (tokens,), the text tokens that carry the instruction, where the caller said so.
+    checks: what judges the edits. on_unfaithful, retries, realign, restore, progress, on_step: as
     `diverse_edit` takes them. recipe: all of it, as JSON takes it.
     """
 
@@ -45,6 +48,7 @@ class Plan:
     settings: Repulsion
     defaults: Mapping[str, Any]
     options: Mapping[str, Any]
+    words: Tensor | None
     checks: tuple[Check, ...]
     on_unfaithful: OnUnfaithful
     retries: int
@@ -63,8 +67,9 @@ class Plan:
         n = len(seeds)
         if n not in self._derived:
             batch = replace(self.request, generators=particles.generators(seeds))
-            asked = {**self.defaults, **self.adapter.arguments(self.pipeline, batch)}
-            self._derived[n] = batch, call_arguments(asked, self.options, n)
+            asked = self.adapter.arguments(self.pipeline, batch)
+            check_claimed(asked, self.options)
+            self._derived[n] = batch, call_arguments({**self.defaults, **asked}, self.options, n)
         batch, arguments = self._derived[n]
         for generator, seed in zip(batch.generators, seeds, strict=True):
             generator.manual_seed(seed)
@@ -75,7 +80,7 @@ def plan(
     image: ImageLike, instruction: str, n: int, *,
     model: str | Path | None, pipeline: Any, strategy: str | Strategy, strength: float | Literal["auto"],
     scope: str | None, repulsion: Repulsion | None, seed: int | None, steps: int | None, mask: ImageLike | None,
-    preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
+    instruction_mask: Any, preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
     on_unfaithful: OnUnfaithful, retries: int, device: str | None, dtype: Any, progress: bool, on_step: OnStep | None,
     options: Mapping[str, Any],
 ) -> Plan:  # fmt: skip
@@ -84,6 +89,9 @@ def plan(
     source = read_image(image)
     check_aspect(source, "image")
     _check(instruction, n, steps)
+    _check_switches(realign=realign, restore=restore, progress=progress)
+    if on_step is not None and not callable(on_step):
+        raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
     mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve)
     _check_policy(on_unfaithful, retries, checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
@@ -110,13 +118,14 @@ def plan(
         shrink_mask(allowed, size)
     seeds = particles.seeds(seed, n)
     request = Request(source, instruction, (), size, steps, allowed)
-    check_options(pipeline, options)
+    check_options(pipeline, options, inspect.signature(plan).parameters)
+    words = _words(instruction_mask, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
     made = Plan(
-        request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, tuple(checks), on_unfaithful,
-        retries, realign, restore, recipe, progress, on_step,
+        request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
+        on_unfaithful, retries, realign, restore, recipe, progress, on_step,
     )  # fmt: skip
     made.arguments(seeds)  # what the adapter has to say of it
     return made
@@ -129,8 +138,14 @@ def _check(instruction: str, n: int, steps: int | None) -> None:
         raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
     if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
-    if steps is not None and (not isinstance(steps, Integral) or steps < 1):
+    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1):
         raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
+
+
+def _check_switches(**switches: Any) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}, but must be True or False.")
 
 
 def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
@@ -140,9 +155,24 @@ def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, op
         raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
     if policy != "flag" and not checks:
         raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
-    rows = [name for name, value in options.items() if isinstance(value, Tensor) and value.ndim and len(value) == n > 1]
+    rows = rows_of_their_own(options, n)
     if policy == "retry" and rows:
         raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
+
+
+def _words(mask: Any, options: Mapping[str, Any]) -> Tensor | None:
+    """The text tokens that carry an instruction given as embeddings: bool (tokens,)."""
+    if mask is None:
+        return None
+    embeds = options.get("prompt_embeds")
+    if embeds is None:
+        raise InputError(
+            "instruction_mask says which tokens of prompt_embeds are words, but none are given: leave it out."
+        )
+    words = torch.as_tensor(mask)
+    if words.dtype != torch.bool or words.ndim != 1 or not words.any():
+        raise InputError("instruction_mask must be bool (tokens,), True for at least one token that is no padding.")
+    return words
 
 
 def _settings(
@@ -157,16 +187,18 @@ def _settings(
         raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
     if not isinstance(settings, Repulsion | None):
         raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
-    if settings is None:
-        settings = default_settings(pipeline) if strategy.repels else Repulsion(strength=strategy.strength)
+    asked = settings or Repulsion()
     if scope is not None:
-        settings = replace(settings, scope=scope)
+        asked = replace(asked, scope=scope)
+    if strength is None:
+        raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")
     if not isinstance(strength, str):
-        settings = replace(settings, strength=strength, eta=None)
+        asked = replace(asked, strength=strength, eta=None)
     elif strength != "auto":
         raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
-    adapter.scope(settings.scope)
-    return settings
+    if not strategy.repels:
+        return completed(asked, Repulsion(strength=strategy.strength))
+    return settings_for(pipeline, asked, adapter)
 
 
 def _recipe(

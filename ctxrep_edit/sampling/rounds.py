@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from PIL import Image
@@ -23,7 +23,8 @@ from ctxrep_edit.settings import Repulsion
 @dataclass
 class Candidates:
     """images: (n, 3, h, w) in [0, 1]; seeds, strengths (None: by the raw eta), verdicts: one per candidate. still: how
-    many of the first are plain. case: as they were judged. seconds: of sampling. rounds: of retrying."""
+    many of the first are plain. case: as they were judged. seconds: of sampling. remade: which were made again, by
+    round. stopped: whether the caller ended it, so that pictures are unfinished."""
 
     images: Tensor
     seeds: list[int]
@@ -33,7 +34,8 @@ class Candidates:
     verdicts: list[dict[str, Verdict]]
     contextual_vendi: tuple[float, float] | None = None
     seconds: float = 0.0
-    rounds: int = 0
+    remade: list[list[int]] = field(default_factory=list)
+    stopped: bool = False
 
     @property
     def unfaithful(self) -> list[int]:
@@ -46,28 +48,49 @@ def carry_out(plan: Plan) -> Candidates:
     Raises whatever the pipeline, the strategy or `on_step` raise.
     """
     bank = Bank(noting=len(plan.seeds) > 1) if plan.on_unfaithful == "retry" else None
-    found = _first(plan, bank)
-    return found if bank is None else _retry(plan, found, bank)
+    rounds = _Rounds(plan, bank)
+    found = _first(rounds)
+    return found if bank is None else _retry(rounds, bank, found)
 
 
-def _make(plan: Plan, seeds: Sequence[int], settings: Repulsion, bank: Bank | None) -> tuple[Tensor, Run, float]:
-    """One candidate per seed: pictures (n, 3, h, w), what the strategy noted, and the seconds it took."""
-    arguments = plan.arguments(seeds)
-    began = time.perf_counter()
-    images, run = sample(
-        plan.pipeline, plan.adapter, plan.strategy, settings, arguments, seeds,
-        progress=plan.progress, on_step=plan.on_step, bank=bank,
-    )  # fmt: skip
-    return images, run, time.perf_counter() - began
+@dataclass
+class _Rounds:
+    """Batches of one plan, one after the other. seconds: of sampling. stopped: whether the caller said to stop."""
+
+    plan: Plan
+    bank: Bank | None
+    seconds: float = 0.0
+    stopped: bool = False
+    _done: int = 0  # steps of the rounds before
+    _last: int = 0  # steps so far
+
+    def make(self, seeds: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
+        """One candidate per seed: pictures (n, 3, h, w), and what the strategy noted."""
+        plan = self.plan
+        arguments = plan.arguments(seeds)
+        self._done, began = self._last, time.perf_counter()
+        images, run, self.stopped = sample(
+            plan.pipeline, plan.adapter, plan.strategy, settings, arguments, seeds,
+            progress=plan.progress, on_step=self._on_step, words=plan.words, bank=self.bank,
+        )  # fmt: skip
+        self.seconds += time.perf_counter() - began
+        return images, run
+
+    def _on_step(self, step: int, steps: int) -> None:
+        self._last = self._done + step
+        if self.plan.on_step is not None:
+            self.plan.on_step(self._last, self._done + steps)
 
 
-def _first(plan: Plan, bank: Bank | None) -> Candidates:
-    n, settings = len(plan.seeds), plan.settings
-    images, run, seconds = _make(plan, plan.seeds, settings, bank)
+def _first(rounds: _Rounds) -> Candidates:
+    plan = rounds.plan
+    n = len(plan.seeds)
+    images, run = rounds.make(plan.seeds, plan.settings)
     case = _case(plan, images, 0 < run.still < n)
-    strengths = [_strength(settings, i, run) for i in range(n)]
-    verdicts = judge(case, plan.checks)
-    return Candidates(images, list(run.seeds), strengths, run.still, case, verdicts, run.contextual_vendi, seconds)
+    return Candidates(
+        images, list(run.seeds), [_strength(plan.settings, i, run) for i in range(n)], run.still, case,
+        judge(case, plan.checks), run.contextual_vendi, rounds.seconds, stopped=rounds.stopped,
+    )  # fmt: skip
 
 
 def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
@@ -78,7 +101,7 @@ def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
     return Case(source, images, mask, plan.request.instruction, first_is_plain, floor, plan.realign, plan.restore)
 
 
-def _retry(plan: Plan, found: Candidates, bank: Bank) -> Candidates:
+def _retry(rounds: _Rounds, bank: Bank, found: Candidates) -> Candidates:
     """Makes unfaithful candidates again, at most `plan.retries` times, each time from unused noise, half as strongly.
 
     The new ones are repelled from one another and from those that are kept, whose tokens `bank` has from when they were
@@ -86,11 +109,11 @@ def _retry(plan: Plan, found: Candidates, bank: Bank) -> Candidates:
     repels the new ones. An unfaithful anchor is made again as one, unmoved. A candidate that never passes is its last
     attempt, with its verdict.
     """
-    n, first = len(found.seeds), found.seeds[0]
+    plan, n, first = rounds.plan, len(found.seeds), found.seeds[0]
     bank.join(range(n))
     for number in range(1, plan.retries + 1):
         again = found.unfaithful
-        if not again:
+        if not again or found.stopped:
             break
         seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
         for i in again:
@@ -100,7 +123,7 @@ def _retry(plan: Plan, found: Candidates, bank: Bank) -> Candidates:
         along = range(0 if bank or found.still == n else found.still)
         batch = sorted({*again, *along})
         weaker = replace(_weaker(plan.settings, number), anchor=plan.settings.anchor and batch[0] == 0)
-        made, run, seconds = _make(plan, [seeds[i] for i in batch], weaker, bank)
+        made, run = rounds.make([seeds[i] for i in batch], weaker)
         bank.join(batch)
         for row, i in enumerate(batch):
             if i in again:
@@ -108,7 +131,7 @@ def _retry(plan: Plan, found: Candidates, bank: Bank) -> Candidates:
         case = remade(found.case, images, again)
         found = replace(
             found, images=images, seeds=seeds, strengths=strengths, case=case, verdicts=judge(case, plan.checks),
-            seconds=found.seconds + seconds, rounds=number,
+            seconds=rounds.seconds, remade=[*found.remade, again], stopped=rounds.stopped,
         )  # fmt: skip
     return found
 

@@ -1,19 +1,20 @@
-"""Runs a pipeline with a strategy and leaves the pipeline as it was found."""
+"""Runs a pipeline with a strategy, once."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ctxrep_edit.errors import PluginError
+from ctxrep_edit.errors import InputError, PluginError, RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.registry import is_repelled
+from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
 from ctxrep_edit.settings import Repulsion
 
 OnStep = Callable[[int, int], None]
@@ -29,27 +30,23 @@ def sample(
     *,
     progress: bool,
     on_step: OnStep | None,
+    words: Tensor | None = None,
     bank: Bank | None = None,
-) -> tuple[Tensor, Run]:
-    """Makes one candidate per seed: (n, 3, h, w) in [0, 1], and what the strategy noted. Strength 0 asks no strategy.
+) -> tuple[Tensor, Run, bool]:
+    """Makes one candidate per seed. Strength 0 asks no strategy.
 
-    bank: as in `Run`.
+    words, bank: `instruction` and `bank` of `Run`, where known.
+    Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
+    pipeline's own `_interrupt` in a callback.
 
-    Raises PluginError for a strategy, or an adapter's arguments, that make anything else, and whatever pipeline,
-    strategy or `on_step` raise.
+    Raises PluginError for a strategy, or an adapter's arguments, that make anything else, PipelineBusy, RepulsionError
+    where a repulsion is attached, and whatever pipeline, strategy or `on_step` raise.
     """
-    arguments = dict(arguments)
-    theirs = arguments.pop("callback_on_step_end", None)
+    steps = _Steps(arguments.get("callback_on_step_end"), on_step)
+    arguments = {name: value for name, value in arguments.items() if name != "callback_on_step_end"}
 
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
-        def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            for callback in (after_step, theirs):
-                tensors = tensors if callback is None else {**tensors, **callback(pipe, step, timestep, tensors)}
-            if on_step is not None:
-                on_step(step + 1, pipe.num_timesteps)
-            return tensors
-
-        images = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        images = pipeline(**{**arguments, **changes}, callback_on_step_end=steps.after(after_step)).images
         if not isinstance(images, Tensor):
             raise PluginError(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
@@ -57,9 +54,18 @@ def sample(
             )
         return images.float().cpu()
 
-    words = adapter.instruction(pipeline, arguments)
-    run = Run(pipeline, adapter, call, arguments, seeds, settings, words, bank=bank)
-    with _borrowed(pipeline, progress), _seeded(seeds[0], pipeline._execution_device):
+    transformer = adapter.transformer(pipeline)
+    with ExitStack() as held:
+        held.enter_context(at_work(pipeline, transformer))
+        if is_repelled(transformer):
+            raise RepulsionError(
+                "A repulsion is attached to this pipeline already, which would be part of these edits: detach it first."
+            )
+        held.enter_context(borrowed(pipeline, progress))
+        if adapter.draws_unasked:
+            held.enter_context(seeded(seeds[0]))
+        words = adapter.instruction(pipeline, arguments) if words is None else words
+        run = Run(pipeline, adapter, call, arguments, seeds, settings, words, bank=bank)
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n
@@ -67,44 +73,38 @@ def sample(
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
         raise PluginError(f"{who} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
-    return images, run
+    return images, run, steps.stopped
 
 
-@contextmanager
-def _borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
-    """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens."""
-    scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
-    own = copy.deepcopy(scheduler)
-    try:
-        pipeline.scheduler = own
-        pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
-        yield
-    finally:
-        pipeline.scheduler = scheduler
-        if bar is None:
-            pipeline.__dict__.pop("_progress_bar_config", None)
-        else:
-            pipeline._progress_bar_config = bar
+class _Steps:
+    """What is called after each step: the strategy's part, then the caller's callback, then `on_step`."""
+
+    def __init__(self, callback: StepCallback | None, on_step: OnStep | None) -> None:
+        self.callback, self.on_step = callback, on_step
+        self.stopped = False
+
+    def after(self, first: StepCallback | None) -> StepCallback:
+        def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if first is not None:
+                tensors = {**tensors, **first(pipe, step, timestep, tensors)}
+            ours = getattr(pipe, "_interrupt", False)
+            if self.callback is not None:
+                tensors = {**tensors, **_checked(self.callback(pipe, step, timestep, tensors))}
+            if self.on_step is not None:
+                self.on_step(step + 1, pipe.num_timesteps)
+            self.stopped |= bool(getattr(pipe, "_interrupt", False)) and not ours
+            return tensors
+
+        return after
 
 
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's own generators, from which some pipelines draw past those they are given; gives them back.
-
-    StableDiffusion3ControlNetInpaintingPipeline does for what its autoencoder makes of the cut-out picture.
-    """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+def _checked(changed: Any) -> Mapping[str, Any]:
+    if not isinstance(changed, Mapping):
+        raise InputError(
+            f"callback_on_step_end returned {changed!r}, but must return the tensors that it was given, changed or "
+            "not: end it with `return callback_kwargs`."
+        )
+    return changed
 
 
 @torch.no_grad()

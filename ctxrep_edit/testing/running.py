@@ -69,7 +69,10 @@ class Runner:
         """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted."""
         arguments = self.arguments(pipeline, adapter, seeds=seeds, **asked)
         chosen = strategy or catalog.STRATEGIES.get("contextual")
-        return sample(pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step)
+        images, run, _ = sample(
+            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step
+        )
+        return images, run
 
     def run(self, pipeline: Any, adapter: Adapter, settings: Repulsion = PLAIN, **asked: Any) -> Tensor:
         """The pictures alone; `asked` is what `sampled` takes."""

@@ -8,7 +8,7 @@ from ctxrep_adapters.flux_kontext import FluxKontext
 from PIL import Image
 from tiny import edit
 
-from ctxrep_edit import PluginError, Strategy
+from ctxrep_edit import Check, InputError, PluginError, Strategy, Verdict
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Request
 
@@ -63,18 +63,40 @@ def test_a_pipeline_that_returns_no_tensor(
         edit(picture, pipeline=pipeline)
 
 
-def test_what_a_pipeline_draws_from_torchs_own_generator_follows_from_the_seed(
-    pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encode = pipeline.encode_prompt
+def test_a_callback_that_returns_nothing_is_named(pipeline: Any, picture: Image.Image) -> None:
+    with pytest.raises(InputError, match=r"^callback_on_step_end returned None, but must return the tensors"):
+        edit(picture, pipeline=pipeline, callback_on_step_end=lambda *_: None)
 
-    def noisy(**options: Any) -> Any:
-        words, *others = encode(**options)
-        return words + torch.randn_like(words), *others
 
-    monkeypatch.setattr(pipeline, "encode_prompt", noisy)
-    state = torch.random.get_rng_state()
-    one, two, other = (edit(picture, pipeline=pipeline, strength=0, seed=seed).images for seed in (0, 0, 5))
-    assert [image.tobytes() for image in one] == [image.tobytes() for image in two]
-    assert [image.tobytes() for image in one] != [image.tobytes() for image in other]
-    assert torch.equal(torch.random.get_rng_state(), state)
+class All(Check):
+    """Objects to all edits."""
+
+    name = "all"
+    summary = "all"
+
+    def verdicts(self, case: Any) -> list[Verdict]:
+        return [Verdict(False, "taste", 0.0, 0.0, "ugly")] * len(case.edits)
+
+
+def test_steps_are_counted_on_over_the_rounds(pipeline: Any, picture: Image.Image) -> None:
+    seen: list[tuple[int, int]] = []
+    options = {"preserve": [All()], "on_unfaithful": "retry", "retries": 2}
+    edits = edit(picture, pipeline=pipeline, on_step=lambda *count: seen.append(count), **options)
+    assert seen == [(i + 1, 4 * (i // 4 + 1)) for i in range(12)]
+    assert edits.recipe["remade"] == [[0, 1, 2], [0, 1, 2]]
+    assert "stopped" not in edits.recipe
+
+
+@pytest.mark.parametrize("by", ["callback_on_step_end", "on_step"])
+def test_stop_is_stop(pipeline: Any, picture: Image.Image, by: str) -> None:
+    calls = []
+
+    def stop(*args: Any) -> Any:
+        calls.append(args)
+        pipeline._interrupt = len(calls) == 2
+        return args[3] if len(args) == 4 else None
+
+    options = {"preserve": [All()], "on_unfaithful": "retry", by: stop}
+    edits = edit(picture, pipeline=pipeline, **options)
+    assert edits.recipe["stopped"]
+    assert edits.recipe["rounds"] == 0

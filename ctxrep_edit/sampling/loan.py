@@ -1,0 +1,88 @@
+"""A pipeline on loan for one run: nobody else's meanwhile, and given back as it was found."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ctxrep_edit.errors import PipelineBusy
+
+_lent: WeakSet[Any] = WeakSet()
+_lending = threading.Lock()
+
+
+@contextmanager
+def at_work(pipeline: Any, transformer: nn.Module) -> Iterator[None]:
+    """Takes a pipeline, and the transformer that it may share with others, for one run.
+
+    Raises PipelineBusy where either is at work already.
+    """
+    things = (pipeline, transformer)
+    with _lending:
+        if any(thing in _lent for thing in things):
+            raise PipelineBusy(
+                f"{type(pipeline).__name__}, or another pipeline with its transformer, is at work in another call: one "
+                "run at a time. Wait for that call, or load a second pipeline for the other thread."
+            )
+        _lent.update(things)
+    try:
+        yield
+    finally:
+        with _lending:
+            _lent.difference_update(things)
+
+
+@contextmanager
+def borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
+    """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens.
+
+    After an exception it also resets what the pipeline itself resets at the end of a run only: caches, offloading.
+    """
+    scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
+    own = copy.deepcopy(scheduler)
+    try:
+        pipeline.scheduler = own
+        pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
+        yield
+    except BaseException:
+        pipeline.maybe_free_model_hooks()
+        raise
+    finally:
+        pipeline.scheduler = scheduler
+        if bar is None:
+            pipeline.__dict__.pop("_progress_bar_config", None)
+        else:
+            pipeline._progress_bar_config = bar
+
+
+def seeded(seed: int) -> TorchFunctionMode:
+    """Within it, what this thread draws without naming a generator comes from `seed`; torch's own stay untouched."""
+    return _Seeded(seed)
+
+
+class _Seeded(TorchFunctionMode):
+    """Some pipelines draw past the generators that they are given."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator("cpu").manual_seed(seed)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.randn, torch.rand) and kwargs.get("generator") is None:
+            device = kwargs.pop("device", None)
+            drawn: Tensor = func(*args, **{**kwargs, "generator": self.generator})
+            return drawn if device is None else drawn.to(device)
+        if func in (torch.randn_like, torch.rand_like):
+            draw, like = torch.randn if func is torch.randn_like else torch.rand, args[0]
+            made = draw(like.shape, generator=self.generator, dtype=kwargs.get("dtype") or like.dtype)
+            return made.to(kwargs.get("device") or like.device)
+        return func(*args, **kwargs)
