@@ -1,24 +1,22 @@
 """LPIPS: how different two pictures look, as a number, as a map, over a region, and for whole batches.
 
 AlexNet, version 0.1, from Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric", CVPR 2018, arXiv 1801.03924; computed by their package `lpips`. 0 is identical; a distance that
-anyone sees at once is some tenths.
+Perceptual Metric", CVPR 2018, arXiv 1801.03924, with the weights of their package `lpips`. 0 is identical; a distance
+that anyone sees at once is some tenths.
 """
 
-import copy
 import threading
-import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.faithfulness.lpips_weights import load_alexnet_features
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
 
+    from ctxrep_edit.faithfulness.lpips_network import Network
     from ctxrep_edit.imaging import ImageLike
 
 __all__ = ["MIN_LPIPS_SIDE", "alexnet_features", "lpips_distance", "lpips_map", "lpips_maps"]
@@ -95,9 +93,9 @@ def alexnet_features(batch: "torch.Tensor") -> "torch.Tensor":
     from torch.nn.functional import normalize
 
     _check_batch(batch, "batch")
-    model, _ = _models(str(batch.device))
+    network = _network(str(batch.device))
     with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
-        layers = model.net(model.scaling_layer(_signed(batch)))  # five of (n, c, h, w)
+        layers = network.layers(_signed(batch))  # five of (n, c, h, w)
         joined = torch.cat([normalize(layer.mean((2, 3)), dim=1) for layer in layers], dim=1)  # (n, 1152)
         return normalize(joined, dim=1)
 
@@ -149,36 +147,19 @@ def _run(a: "torch.Tensor", b: "torch.Tensor", *, spatial: bool) -> "torch.Tenso
     """LPIPS of batches in [-1, 1]: (n, 1, 1, 1), or its maps (n, 1, H, W)."""
     import torch
 
-    plain, mapping = _models(str(a.device))
+    network = _network(str(a.device))
     with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
-        result: torch.Tensor = (mapping if spatial else plain)(a, b)
-    return result
+        return network.distance(a, b, spatial=spatial)
 
 
-def _models(device: str) -> tuple[Any, Any]:
+def _network(device: str) -> "Network":
     with _building:
         return _built(device)
 
 
 @lru_cache(maxsize=4)
-def _built(device: str) -> tuple[Any, Any]:
-    """`lpips.LPIPS` without and with spatial maps, sharing their weights; once per process and device."""
-    import torch
+def _built(device: str) -> "Network":
+    """Once per process and device."""
+    from ctxrep_edit.faithfulness.lpips_network import load_network
 
-    weights = load_alexnet_features()
-    slices = {"0": "slice1", "3": "slice2", "6": "slice3", "8": "slice4", "10": "slice5"}
-    state = {}
-    for key, tensor in weights.items():
-        _, index, part = key.split(".")
-        state[f"{slices[index]}.{index}.{part}"] = tensor
-
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # the draw must not shift the user's seeds
-        warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
-        import lpips  # type: ignore[import-untyped]
-
-        plain = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)  # no download
-    plain.net.load_state_dict(state)
-    plain = plain.eval().requires_grad_(False).to(device)
-    mapping = copy.copy(plain)  # shares every layer; only the switch differs
-    mapping.spatial = True
-    return plain, mapping
+    return load_network(device)

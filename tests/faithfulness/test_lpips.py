@@ -18,6 +18,7 @@ from ctxrep_edit.faithfulness.lpips import (
 )
 from ctxrep_edit.faithfulness.lpips import alexnet_features as features
 from ctxrep_edit.faithfulness.lpips import lpips_maps as distances
+from ctxrep_edit.faithfulness.lpips_weights import load_alexnet_features
 from ctxrep_edit.imaging import read_image, to_tensor
 
 FOLDER = Path(__file__).parents[1] / "data" / "lpips"
@@ -36,12 +37,38 @@ def test_published_distances(path: Path, published: str) -> None:
     assert f"{lpips_map(REF, path).mean():.3f}" == published  # the authors print the mean of the map
 
 
-def test_the_very_number_of_the_package() -> None:
-    plain, _ = ours._models("cpu")
+@pytest.fixture(scope="module")
+def theirs() -> lpips.LPIPS:
+    """The authors' own network."""
+    slices = {"0": "slice1", "3": "slice2", "6": "slice3", "8": "slice4", "10": "slice5"}
+    trunk = {key.removeprefix("features."): value for key, value in load_alexnet_features().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls torchvision by a deprecated argument
+        network = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    network.net.load_state_dict({f"{slices[key.split('.')[0]]}.{key}": value for key, value in trunk.items()})
+    return network.eval().requires_grad_(False)
+
+
+def test_the_very_number_of_the_package(theirs: lpips.LPIPS) -> None:
     one, two = (lpips.im2tensor(np.array(Image.open(path).convert("RGB"))) for path in (REF, P0))
-    assert lpips_distance(REF, P0) == pytest.approx(plain(one, two).item(), abs=1e-6)
+    assert lpips_distance(REF, P0) == pytest.approx(theirs(one, two).item(), abs=1e-6)
     one, two = (tensor.clone(memory_format=torch.contiguous_format) for tensor in (one, two))
-    assert lpips_distance(REF, P0) == plain(one, two).item()  # im2tensor's memory layout moves the seventh digit
+    assert lpips_distance(REF, P0) == theirs(one, two).item()  # im2tensor's memory layout moves the seventh digit
+
+
+@pytest.mark.parametrize("shape", [(1, SMALL, SMALL), (3, 64, 97), (1, 333, 250)])
+def test_every_bit_is_the_packages(theirs: lpips.LPIPS, shape: tuple[int, int, int]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    one, two = (torch.rand(shape[0], 3, *shape[1:], generator=draw) * 2 - 1 for _ in range(2))
+    network = ours._network("cpu")
+    try:
+        for other in (two, two[:1]):
+            for theirs.spatial in (False, True):
+                assert torch.equal(network.distance(one, other, spatial=theirs.spatial), theirs(one, other))
+    finally:
+        theirs.spatial = False
+    expected = theirs.net(theirs.scaling_layer(one))
+    assert all(map(torch.equal, network.layers(one), expected))
 
 
 def test_identity_and_symmetry() -> None:
@@ -98,21 +125,24 @@ def test_features_are_unit_vectors_that_know_likeness(batch: torch.Tensor) -> No
     assert torch.allclose(features(batch[:1]), rows[:1], atol=1e-5)
 
 
-def test_building_is_silent_and_leaves_the_seed_alone(capfd: pytest.CaptureFixture[str]) -> None:
+def test_building_is_silent_and_touches_nothing_of_the_process(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def borrow(*_: object, **__: object) -> None:
+        raise AssertionError("another thread would see it")
+
     ours._built.cache_clear()
     torch.manual_seed(5)
-    before = torch.get_rng_state()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plain, mapping = ours._models("cpu")
+    before, filters = torch.get_rng_state(), list(warnings.filters)
+    with monkeypatch.context() as patch:
+        patch.setattr(warnings, "catch_warnings", borrow)
+        patch.setattr(torch.random, "fork_rng", borrow)
+        network = ours._network("cpu")
     assert torch.equal(torch.get_rng_state(), before)
+    assert list(warnings.filters) == filters
     assert capfd.readouterr() == ("", "")
-    assert ours._models("cpu")[0] is plain
-    assert not plain.training
-    assert not plain.spatial
-    assert mapping.spatial
-    assert mapping.net is plain.net
-    assert not any(parameter.requires_grad for parameter in plain.parameters())
+    assert ours._network("cpu") is network
+    assert not any(tensor.requires_grad for pair in network.convolutions for tensor in pair)
 
 
 @pytest.mark.parametrize("shape", [(SMALL, SMALL), (SMALL, 70)])
