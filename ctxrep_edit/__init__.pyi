@@ -17,7 +17,7 @@ from .faithfulness.judgement import DEFAULT_CHECKS, judge
 from .faithfulness.lpips import MIN_LPIPS_SIDE, alexnet_features, lpips_distance, lpips_map, lpips_maps
 from .faithfulness.lpips_weights import ensure_weights
 from .faithfulness.registration import orientation
-from .imaging import ImageLike, brought_down, luma, read_image, to_tensor
+from .imaging import BrokenColourProfile, ImageLike, brought_down, luma, read_image, to_tensor
 from .plugins.adapter import Adapter, Request, Scope
 from .plugins.catalog import CHECKS, EMBEDDERS, EXPORTERS, MODELS, STRATEGIES, adapter_for
 from .plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
@@ -50,6 +50,7 @@ __all__ = [
     "Adapter",
     "Attachment",
     "Bank",
+    "BrokenColourProfile",
     "BrokenPlugin",
     "Case",
     "Check",

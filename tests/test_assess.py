@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import profiles
 import pytest
 import skimage.data
 from command_line import call
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from pictures import encoded
 from PIL import Image, ImageDraw
+from profiles import in_p3
 
 from ctxrep_edit import EditSet, InputError, OutputError, assess
 from ctxrep_edit.faithfulness.given import LONGEST, SHORTEST
@@ -33,6 +36,19 @@ def with_box(colour: str = "red") -> Image.Image:
 def edits() -> EditSet:
     cast = Image.fromarray(np.asarray(with_box(), int).__add__((28, 0, -28)).clip(0, 255).astype(np.uint8))
     return assess(PHOTO, [with_box(), cast, with_box("blue").resize((256, 256))], instruction="<b>a box</b>")
+
+
+def test_the_same_colours_in_another_space_are_unchanged() -> None:
+    def file(pixels: np.ndarray, profile: bytes) -> bytes:
+        return encoded(Image.fromarray(pixels), icc_profile=profile)
+
+    muted = np.asarray(PHOTO) // 2 + 64
+    wide, plain = file(in_p3(muted), profiles.rgb()), file(muted, profiles.rgb(profiles.SRGB))
+    for source, edit in ((wide, plain), (plain, wide)):
+        (entry,) = assess(source, [edit])
+        assert entry.faithful
+        assert entry.lpips < 0.005
+        assert entry.verdicts["colour"].value < 0.5
 
 
 def test_it_scores_pictures_of_anybody(edits: EditSet) -> None:
@@ -155,7 +171,7 @@ def test_any_picture_is_scored_or_refused_in_words(
         refused = ""
     if refused:
         assert re.search(
-            r"too small to edit|differ by more|too long and narrow|Resize the mask|marks nothing|floats must lie",
+            r"too small to edit|differ by more|too long and narrow|another aspect|marks nothing|floats must lie",
             refused,
         )
         return

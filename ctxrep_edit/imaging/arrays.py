@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _STRIP = 2**22  # values that are converted at once, so that a big array has no second copy in floats
+_BY_WAY_OF = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that Pillow converts to that one only
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -33,11 +34,36 @@ def brought_down(pictures: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """An RGB picture as a float32 tensor (1, 3, H, W) with values in [0, 1]."""
+    """A picture as a float32 tensor (1, 3, H, W) with values in [0, 1], any transparency laid on white."""
     import torch
 
-    pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (H, W, 3)
+    pixels = torch.from_numpy(np.array(on_white(image)))  # (H, W, 3)
     return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.float32) / 255  # (1, 3, H, W)
+
+
+def convert(picture: Image.Image, mode: str, name: str) -> Image.Image:
+    """`picture` in another mode, also where Pillow has no direct way. Raises `InputError` where it has none at all."""
+    try:
+        if picture.mode in _BY_WAY_OF:
+            picture = picture.convert(_BY_WAY_OF[picture.mode])
+        return picture.convert(mode)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{name} has mode {picture.mode}: {error}. Convert it to RGB and give it again.") from error
+
+
+def is_clear(layer: Image.Image) -> bool:
+    """Whether any pixel of an RGBA picture is not wholly opaque."""
+    return layer.getchannel("A").getextrema() != (255, 255)
+
+
+def on_white(picture: Image.Image, name: str = "the picture") -> Image.Image:
+    """A new RGB picture, any transparency laid on white."""
+    if not picture.has_transparency_data:
+        return convert(picture, "RGB", name)
+    layer = picture if picture.mode == "RGBA" else convert(picture, "RGBA", name)
+    page = Image.new("RGB", layer.size, "white")
+    page.paste(layer, mask=layer)
+    return page
 
 
 def from_tensor(tensor: torch.Tensor, name: str) -> npt.NDArray[Any]:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging.reading import ImageLike, convert, open_picture
+from ctxrep_edit.imaging.arrays import convert
+from ctxrep_edit.imaging.reading import ImageLike, open_picture
 
 if TYPE_CHECKING:
     import torch

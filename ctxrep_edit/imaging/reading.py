@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
-import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging.arrays import from_array, from_tensor
+from ctxrep_edit.imaging.arrays import convert, from_array, from_tensor, is_clear, on_white
+from ctxrep_edit.imaging.colour import in_srgb
+from ctxrep_edit.imaging.exif import credits_of, upright
 
 if TYPE_CHECKING:
     import torch
@@ -32,17 +36,32 @@ LONGEST_ASPECT = 12
 """How many times as long as wide a picture may be that is edited or assessed."""
 
 
-_BY_WAY_OF = {"LAB": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that Pillow converts to that one only
 _KINDS = "a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor"
 
 
+@dataclass(frozen=True)
+class Source:
+    """A picture that is to be edited.
+
+    image: RGB in sRGB, upright, any transparency laid on white. layer: the same as RGBA, where it has transparency.
+    credits: what its EXIF says of "artist" and "copyright".
+    """
+
+    image: Image.Image
+    layer: Image.Image | None = None
+    credits: Mapping[str, str] = field(default_factory=dict)
+
+
 def read_image(image: ImageLike, *, name: str = "image") -> Image.Image:
-    """`image` as an RGB picture, upright, with any transparency laid on white.
+    """`image` as an RGB picture in sRGB, upright, with any transparency laid on white, its `info` empty.
 
     Takes a PIL image, a path, the bytes of an image file (the first frame of an animation), a numpy array
     (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a torch tensor (H, W), (C, H, W) or (1, C, H, W) with C of 1, 3
     or 4. Values: uint8 0 to 255, uint16 0 to 65535, float 0 to 1, or bool; an integer picture of PIL mode "I" counts
-    as 16-bit and one of mode "F" as float 0 to 1. `name` is what error messages call the picture.
+    as 16-bit and one of mode "F" as float 0 to 1. `name` is what messages call the picture.
+
+    Colours are converted from the picture's ICC profile; a profile that cannot be used is ignored, with the warning
+    BrokenColourProfile. EXIF turns the picture upright; EXIF that cannot be read is ignored.
 
     A file may have as many pixels as Pillow opens at all, twice `PIL.Image.MAX_IMAGE_PIXELS`: 179 million unless that
     is changed. What is in memory already has no limit. Reading takes at most 17 bytes a pixel beside what was given.
@@ -50,18 +69,31 @@ def read_image(image: ImageLike, *, name: str = "image") -> Image.Image:
     Raises `InputError` for anything else, for files that are missing, broken or above that limit, and for sides
     shorter than `MIN_SIDE`.
     """
-    picture = open_picture(image, name)
+    return read_source(image, name=name).image
+
+
+def read_source(image: ImageLike | Source, *, name: str = "image") -> Source:
+    """`read_image` with what else of `image` outlives an edit; errors are the same. What was read already stays so."""
+    if isinstance(image, Source):
+        return image
+    loaded = _loaded(image, name)
+    credits = credits_of(loaded)
+    picture = in_srgb(_shallow(upright(loaded), name), name)
+    del loaded
     if min(picture.size) < MIN_SIDE:
         raise InputError(
             f"{name} is {picture.width} x {picture.height} pixels, too small to edit: "
             f"each side must have at least {MIN_SIDE}. Give a larger picture."
         )
+    layer = None
     if picture.has_transparency_data:
         picture = convert(picture, "RGBA", name)
-        page = Image.new("RGB", picture.size, "white")
-        page.paste(picture, mask=picture)
-        return page
-    return picture if picture.mode == "RGB" and picture is not image else convert(picture, "RGB", name)
+        layer = picture if is_clear(picture) else None
+    flat = picture if picture.mode == "RGB" and picture is not image else on_white(picture, name)
+    for made in (flat, layer):
+        if made is not None:
+            made.info = {}  # of the file as it was: its profile and its turn hold no longer
+    return Source(flat, layer, credits)
 
 
 def check_aspect(picture: Image.Image, name: str) -> None:
@@ -75,32 +107,45 @@ def check_aspect(picture: Image.Image, name: str) -> None:
 
 def open_picture(image: ImageLike, name: str) -> Image.Image:
     """Any accepted kind as an upright PIL image of at most 8 bits a channel, its mode otherwise untouched."""
+    return _shallow(upright(_loaded(image, name)), name)
+
+
+def _loaded(image: ImageLike, name: str) -> Image.Image:
+    """Any accepted kind as a PIL image that has pixels, as it lies in its file."""
     torch = sys.modules.get("torch")  # whoever hands over a tensor has imported torch
     if torch is not None and isinstance(image, torch.Tensor):
         return from_array(from_tensor(image, name), name)
     if isinstance(image, np.ndarray):
         return from_array(image, name)
-    if isinstance(image, Image.Image):
-        picture = _load(image, name)
-    elif isinstance(image, bytes | bytearray):
-        picture = _load(io.BytesIO(image), name)
+    if isinstance(image, Image.Image | bytes | bytearray):
+        picture = _decoded(image, name)
     elif isinstance(image, str | os.PathLike):
-        picture = _load(_existing(image, name), name)
+        picture = _decoded(_existing(image, name), name)
     else:
         raise InputError(f"{name} is of type {type(image).__name__}, which is no picture. Give {_KINDS}.")
     if 0 in picture.size:
         raise InputError(f"{name} has no pixels: its size is {picture.width} x {picture.height}.")
+    return picture
+
+
+def _shallow(picture: Image.Image, name: str) -> Image.Image:
+    """`picture` with at most 8 bits a channel."""
     if picture.mode == "F":
         return from_array(np.asarray(picture), name)
-    if picture.mode.startswith("I"):  # 16 bits, or 32 that hold 16; Pillow's own conversion clips at 255
-        deep = np.asarray(picture)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise InputError(
-                f"{name} is an integer picture with values {deep.min()} to {deep.max()}, beyond 16 bits. "
-                f"Scale it to 0 ... 65535, or to 0 ... 1 as floats."
-            )
-        return from_array(deep.astype(np.uint16), name)
-    return picture
+    if not picture.mode.startswith("I"):
+        return picture
+    deep = np.asarray(picture)  # 16 bits, or 32 that hold 16; Pillow's own conversion clips at 255
+    if deep.min() < 0 or deep.max() > 65535:
+        raise InputError(
+            f"{name} is an integer picture with values {deep.min()} to {deep.max()}, beyond 16 bits. "
+            f"Scale it to 0 ... 65535, or to 0 ... 1 as floats."
+        )
+    grey = from_array(deep.astype(np.uint16), name)
+    key = picture.info.get("transparency")
+    if isinstance(key, int):
+        grey.putalpha(Image.fromarray(deep != key).convert("L"))
+    grey.info["icc_profile"] = picture.info.get("icc_profile")
+    return grey
 
 
 def _existing(path: str | os.PathLike[str], name: str) -> Path:
@@ -120,21 +165,21 @@ def _existing(path: str | os.PathLike[str], name: str) -> Path:
     return found
 
 
-def _load(source: Image.Image | Path | io.BytesIO, name: str) -> Image.Image:
-    """Decode fully and turn upright, with every way in which that fails put into words."""
+def _decoded(source: Image.Image | Path | bytes | bytearray, name: str) -> Image.Image:
+    """All pixels in memory, with every way in which that fails put into words."""
     origin = f"{name} ({source})" if isinstance(source, Path) else name
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # up to twice the limit Pillow only warns
-            picture = source if isinstance(source, Image.Image) else Image.open(source)
+        if isinstance(source, Image.Image):
+            source.load()
+            return source
+        with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
+            picture = _identified(stream)
+            _check_pixels(picture, origin)
+            _scale_key(picture)
             picture.load()
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(picture) if turned else picture
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{origin} is too large to open safely: {str(error).rstrip('.')}. Make it smaller, or, if you trust the "
-            "file, raise the limit first: PIL.Image.MAX_IMAGE_PIXELS = <half of its pixels>."
-        ) from error
+        return picture
+    except InputError:
+        raise
     except MemoryError as error:
         raise InputError(f"{origin} does not fit in memory. Make it smaller, or free some.") from error
     except UnidentifiedImageError as error:
@@ -147,10 +192,44 @@ def _load(source: Image.Image | Path | io.BytesIO, name: str) -> Image.Image:
         ) from error
 
 
-def convert(picture: Image.Image, mode: str, name: str) -> Image.Image:
-    try:
-        if picture.mode in _BY_WAY_OF:
-            picture = picture.convert(_BY_WAY_OF[picture.mode])
-        return picture.convert(mode)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{name} has mode {picture.mode}: {error}. Convert it to RGB and give it again.") from error
+def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
+    """`PIL.Image.open`, but silent on pictures of up to twice its limit.
+
+    Its warning could only be held back by a filter of the whole process, which other threads would see.
+    """
+    start = stream.read(16)
+    tried = set()
+    for register in (Image.preinit, Image.init):  # the usual formats, then all
+        register()
+        for form in [form for form in Image.ID if form not in tried]:
+            tried.add(form)
+            factory, accepts = Image.OPEN[form]
+            try:
+                answer = accepts is None or accepts(start)
+                if answer and not isinstance(answer, str):  # which says why not
+                    stream.seek(0)
+                    return factory(stream, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # another format
+                continue
+    raise UnidentifiedImageError
+
+
+def _check_pixels(picture: Image.Image, origin: str) -> None:
+    most = Image.MAX_IMAGE_PIXELS
+    pixels = picture.width * picture.height
+    if most is not None and pixels > 2 * most:
+        raise InputError(
+            f"{origin} is too large to open safely: {picture.width} x {picture.height} are {pixels} pixels, above "
+            f"{2 * most}. Make it smaller, or, if you trust the file, raise the limit first: "
+            "PIL.Image.MAX_IMAGE_PIXELS = <half of its pixels>."
+        )
+
+
+def _scale_key(picture: ImageFile.ImageFile) -> None:
+    """Brings the transparent colour of a PNG to the 8 bits to which Pillow decodes it; 16-bit grey stays deep."""
+    raw = str(picture.tile[0][3]) if picture.format == "PNG" and picture.tile else ""
+    key = picture.info.get("transparency")
+    if raw in ("L;2", "L;4") and isinstance(key, int):
+        picture.info["transparency"] = key * (85 if raw == "L;2" else 17)
+    elif raw == "RGB;16B" and isinstance(key, tuple):
+        picture.info["transparency"] = tuple(value >> 8 for value in key)

@@ -1,15 +1,19 @@
 """Every kind of picture, and every way in which one can be unusable."""
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
+import profiles
 import pytest
 import torch
 from pictures import PIXELS, H, W, encoded, same
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import MIN_SIDE, read_image
+from ctxrep_edit.imaging import MIN_SIDE, read_image, read_source
 
 
 @pytest.mark.parametrize("kind", ["pil", "str", "path", "bytes", "uint8", "float", "float16", "uint16", "alpha"])
@@ -158,6 +162,76 @@ def test_a_folder_is_no_picture(tmp_path: Path) -> None:
 
 def test_smallest_side_is_accepted() -> None:
     assert read_image(Image.new("RGB", (MIN_SIDE, MIN_SIDE))).size == (MIN_SIDE, MIN_SIDE)
+
+
+def png(depth: int, colour: int, row: bytes, key: bytes) -> bytes:
+    """A PNG of W x H pixels, all rows alike, with a transparent colour."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">L", len(content)) + name + content + struct.pack(">L", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">LLBBBBB", W, H, depth, colour, 0, 0, 0)) + chunk(b"tRNS", key)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(H * (b"\0" + row))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (png(16, 0, struct.pack(">H", 30000) * 6 + struct.pack(">H", 30001) * 6, struct.pack(">H", 30000)), 117),
+        (
+            png(
+                16, 2, struct.pack(">3H", 1, 2, 3) * 6 + struct.pack(">3H", 999, 2, 3) * 6, struct.pack(">3H", 1, 2, 3)
+            ),
+            3,
+        ),
+        (png(4, 0, b"\x55" * 3 + b"\x77" * 3, struct.pack(">H", 5)), 119),
+        (png(2, 0, b"\x55" * 1 + b"\x5a" + b"\xaa", struct.pack(">H", 1)), 170),
+        (png(8, 0, bytes([9] * 6 + [10] * 6), struct.pack(">H", 9)), 10),
+    ],
+    ids=["16-bit grey", "16-bit colours", "4-bit grey", "2-bit grey", "8-bit grey"],
+)
+def test_a_transparent_colour_is_transparent_at_every_depth(content: bytes, left: int) -> None:
+    source = read_source(content)
+    assert source.layer is not None
+    assert np.asarray(source.layer)[..., 3].tolist() == H * [6 * [0] + 6 * [255]]
+    assert source.image.getpixel((0, 0)) == (255, 255, 255)
+    assert source.image.getpixel((W - 1, 0))[0] == left
+
+
+def test_a_source_keeps_its_transparency() -> None:
+    layer = np.dstack([PIXELS, np.arange(H * W, dtype=np.uint8).reshape(H, W)])
+    source = read_source(encoded(Image.fromarray(layer)))
+    assert source.layer is not None
+    assert np.array_equal(np.asarray(source.layer), layer)
+    assert same(source.image, np.asarray(read_image(layer)))
+    assert read_source(encoded(Image.fromarray(PIXELS).convert("RGBA"))).layer is None
+
+
+def test_what_was_read_bears_nothing_of_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "Ada"
+    file = tmp_path / "picture.jpg"
+    Image.fromarray(PIXELS).save(file, exif=exif, dpi=(300, 300), icc_profile=profiles.rgb())
+    read = read_image(file)
+    assert read.info == {}
+    assert dict(read.getexif()) == {}
+    assert read_image(read).size == read.size == (H, W)  # not turned twice
+
+
+def test_nothing_of_the_process_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread would see it: a filter of warnings that one call puts back, another has just replaced."""
+
+    def borrow(*_: object, **__: object) -> None:
+        raise AssertionError("the filters of the whole process")
+
+    content, filters = encoded(Image.fromarray(PIXELS)), list(warnings.filters)
+    with monkeypatch.context() as patch:
+        patch.setattr(warnings, "catch_warnings", borrow)
+        patch.setattr(warnings, "simplefilter", borrow)
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", W * H - 1)
+        read = read_image(content)
+    assert same(read)
+    assert list(warnings.filters) == filters
 
 
 @pytest.mark.filterwarnings("error")  # no warning beside it
