@@ -39,6 +39,75 @@ def test_transparent_is_edited_whatever_its_colour() -> None:
     assert np.array_equal(read_mask(encoded(picture), (W, H)), LEFT)
 
 
+def painted(colour: object, beneath: object, where: np.ndarray = LEFT) -> Image.Image:
+    """Opaque strokes of a colour, or colours, `where`; transparent elsewhere."""
+    layer = np.empty((H, W, 4), np.uint8)
+    layer[..., :3] = np.where(where[..., None], colour, beneath)
+    layer[..., 3] = where * 255
+    return Image.fromarray(layer)
+
+
+SOFT = painted((255, 255, 255), (0, 0, 0))
+SOFT.putpixel((4, 4), (254, 255, 253, 140))  # the rim of a stroke, as canvases round it
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        painted((255, 255, 255), (0, 0, 0)),
+        SOFT,
+        painted((255, 0, 0), (0, 0, 0)),
+        painted((255, 255, 255), PIXELS),
+        painted(np.where(np.arange(W)[:, None] < 2, 255, 0), (0, 0, 0)),  # black and white strokes
+    ],
+    ids=["white", "soft", "red", "over a photograph", "black and white"],
+)
+def test_a_painted_layer_could_be_meant_either_way(layer: Image.Image) -> None:
+    with pytest.raises(
+        InputError, match=r"read in two ways .* painted or white means edit, and transparent means edit"
+    ):
+        read_mask(encoded(layer), (W, H))
+    assert np.array_equal(read_mask(layer.getchannel("A"), (W, H)), LEFT)  # what the message advises
+    black = painted((0, 0, 0), (0, 0, 0))
+    assert np.array_equal(read_mask(black, (W, H)), ~LEFT)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        painted((0, 0, 0), (0, 0, 0), ~LEFT),
+        painted((0, 0, 0), (255, 255, 255), ~LEFT),
+        painted((0, 0, 0), PIXELS, ~LEFT),
+        painted((255, 255, 255), (255, 255, 255), ~LEFT),
+        painted(PIXELS, (0, 0, 0), ~LEFT),
+        painted(PIXELS, PIXELS, ~LEFT),
+    ],
+    ids=["black", "both agree", "beneath only", "one colour everywhere", "erased", "a photograph"],
+)
+def test_colours_that_say_nothing_leave_it_to_transparency(layer: Image.Image) -> None:
+    assert np.array_equal(read_mask(encoded(layer), (W, H)), LEFT)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 2, 3.7])
+def test_a_mask_of_the_same_aspect_is_resized(scale: float) -> None:
+    big = np.zeros((90, 120), bool)
+    big[:, :40] = True
+    mask = Image.fromarray(big).convert("L").resize((round(120 * scale), round(90 * scale)))
+    hole = Image.new("RGBA", mask.size)
+    hole.putalpha(mask.point(lambda value: 255 - value))
+    for given in (mask, np.asarray(mask), hole):
+        read = read_mask(given, (120, 90))
+        assert read.shape == (90, 120)
+        assert (read != big).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("mask", "picture"), [((100, 67), (1500, 1000)), ((1500, 1000), (100, 67)), ((8, 6), (33, 25))]
+)
+def test_rounding_is_no_other_aspect(mask: tuple[int, int], picture: tuple[int, int]) -> None:
+    assert read_mask(np.ones(mask[::-1]), picture).shape == picture[::-1]
+
+
 @pytest.mark.parametrize("mode", ["LAB", "La", "RGBa"])
 def test_modes_that_pillow_converts_by_way_of_another(mode: str) -> None:
     """A black or white pixel is what it was; as a mask, white is edited, and opaque follows the colours."""
@@ -74,7 +143,7 @@ def test_a_mask_may_shrink_to_nothing() -> None:
         (np.zeros((H, W)), "brightest pixel of mask is 0 of 255"),
         (LEFT.astype(np.uint8), "brightest pixel of mask is 1 of 255"),
         (np.dstack([PIXELS, np.full((H, W), 200, np.uint8)]), "transparent enough"),
-        (np.ones((W, H)), "9 x 12 pixels but its picture is 12 x 9"),
+        (np.ones((W, H)), "9 x 12 pixels but its picture is 12 x 9, which is another aspect"),
         (b"nothing", "not an image"),
     ],
 )

@@ -82,7 +82,10 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"seed": -1}, "seed is -1, but must be a whole number from 0"),
         ({"seed": "x"}, "seed is 'x'"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
-        ({"mask": mask(10, 10)}, "mask is 10 x 10 pixels but its picture is 40 x 30. Resize the mask to 40 x 30"),
+        (
+            {"mask": mask(10, 10)},
+            "mask is 10 x 10 pixels but its picture is 40 x 30, which is another aspect. Crop or pad",
+        ),
         ({"mask": mask(40, 30, 0)}, "mask marks nothing to edit"),
         ({"mask": "no/mask.png"}, "mask does not exist"),
         ({"guidence_scale": 2}, r"FluxKontextPipeline has no option 'guidence_scale': did you mean guidance_scale\?"),
