@@ -10,7 +10,7 @@ from ctxrep_edit import __version__
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.given import read_given
 from ctxrep_edit.faithfulness.judgement import checks_named, judge
-from ctxrep_edit.imaging import ImageLike
+from ctxrep_edit.imaging import ImageLike, Source
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.loading import notify
 from ctxrep_edit.results.assembly import assemble, settle
@@ -45,12 +45,13 @@ def diverse_edit(
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine, and edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
-        transparency, transparent), of the image's size; inpainting pipelines are given it too.
+        transparency, transparent), in the image's aspect; inpainting pipelines are given it too.
     preserve: "auto" asks `DEFAULT_CHECKS` whether what should not change has; "off" needs no LPIPS weights; or the
         checks to ask, by name or as objects of your own, all of which an edit must pass.
     realign: move edits back that came back shifted or zoomed. restore: put the source's own pixels back outside the
         edited region, feathered, at the source's size, which takes 5 bytes of memory per pixel and edit (6 edits of
-        100 megapixels: 3 GB); it realigns too. An edit of the whole picture has no outside.
+        100 megapixels: 3 GB); it realigns too. An edit of the whole picture has no outside. Transparency of the source
+        is laid on white for the model; only restored edits have it again, outside the region.
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
         again, at most `retries` times, each time half as strongly, from other noise and repelled from the kept ones,
         and then returns them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
@@ -74,8 +75,7 @@ def diverse_edit(
     notify("ctxrep_edit_started", instruction=instruction, n=len(planned.seeds), recipe=planned.recipe)
     found = carry_out(planned)
     # 3. The result, in the source's aspect.
-    request = planned.request
-    edits = assemble(found, request.image, planned.recipe, allowed=request.mask)
+    edits = assemble(found, planned.source, planned.recipe, allowed=planned.request.mask)
     for edit in edits:
         notify("ctxrep_candidate_ready", edit=edit, n=len(planned.seeds))
     edits = settle(edits, planned.on_unfaithful)
@@ -91,7 +91,7 @@ def assess(
 
     All pictures are brought to one size by Lanczos: that of the source, made smaller in its aspect where its longer
     side is above 768 pixels, and larger where its shorter one is below 64. An edit whose aspect differs by more
-    than 5 % is refused. mask: where edits were allowed, of the size of `source`, as in `diverse_edit`. checks: None
+    than 5 % is refused. mask: where edits were allowed, in the aspect of `source`, as in `diverse_edit`. checks: None
     asks the default ones. As no autoencoder is known, what an edit may lose is counted from the source itself. The
     `seed` of an edit is its number, from 0; recipe says at which `size` was measured, and which were `given`: the
     source's, then the edits'.
@@ -110,4 +110,4 @@ def assess(
     found = Candidates(given.edits, list(range(n)), [None] * n, 0, case, judge(case, asked))
     # 3. The set.
     recipe = {"ctxrep_edit": __version__, "model": None, "n": n, "checks": [check.name for check in asked]}
-    return assemble(found, given.picture, {**recipe, "given": [list(size) for size in given.sizes]})
+    return assemble(found, Source(given.picture), {**recipe, "given": [list(size) for size in given.sizes]})

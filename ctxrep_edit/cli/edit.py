@@ -54,24 +54,25 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--retries", type=int, default=2, show_default=True, help="Rounds of --on-unfaithful retry.")
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
+@click.option("--keep-credits", is_flag=True, help="Write artist and copyright of IMAGE's EXIF into the edits.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
     image: Path, instruction: str, out: Path, compare: bool, as_json: bool, strength: str, seed: int | None,
-    checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...], **options: Any,
+    checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...], keep_credits: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
     Writes edit-1.png ..., sheet.png and edits.json into the output folder; with --compare into its sub-folders plain/
     and diverse/, and one sheet.png for both.
     """
-    from ctxrep_edit.imaging import read_image, read_mask
+    from ctxrep_edit.imaging import read_mask, read_source
 
     amount = _strength(strength)
-    source = read_image(image)
+    source: Any = read_source(image)
     if options["mask"] is not None:
-        options["mask"] = read_mask(options["mask"], source.size)
+        options["mask"] = read_mask(options["mask"], source.image.size)
     _writable(out)
     from ctxrep_edit.api import diverse_edit
     from ctxrep_edit.plugins import catalog
@@ -87,7 +88,7 @@ def edit(
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
     for name, value in wanted.items():
         sets[name] = diverse_edit(source, instruction, strength=value, seed=first, **options)
-    sheet = _write(sets, out, forms)
+    sheet = _write(sets, out, forms, keep_credits)
     if as_json:
         found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}
         click.echo(json.dumps(found if compare else found["diverse"], indent=2))
@@ -119,15 +120,15 @@ def _writable(folder: Path) -> None:
         ) from error
 
 
-def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter]) -> Path:
+def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], keep_credits: bool) -> Path:
     if len(sets) == 1:
         (edits,) = sets.values()
-        edits.save(out, forms)
+        edits.save(out, forms, keep_credits=keep_credits)
         return out / "sheet.png"
     from ctxrep_edit.results.sheet import contact_sheet
 
     for name, edits in sets.items():
-        edits.save(out / name, forms)
+        edits.save(out / name, forms, keep_credits=keep_credits)
     sheet = contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()])
     try:
         sheet.save(out / "sheet.png")

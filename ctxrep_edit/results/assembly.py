@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,22 +12,23 @@ from torch import Tensor
 
 from ctxrep_edit.errors import Unfaithful
 from ctxrep_edit.faithfulness.restoration import restore
+from ctxrep_edit.imaging import Source
 from ctxrep_edit.results.editset import Edit, EditSet
 from ctxrep_edit.sampling.plan import OnUnfaithful
 from ctxrep_edit.sampling.rounds import Candidates
 
 
 def assemble(
-    found: Candidates, source: Image.Image, recipe: Mapping[str, Any], allowed: Image.Image | None = None
+    found: Candidates, source: Source, recipe: Mapping[str, Any], allowed: Image.Image | None = None
 ) -> EditSet:
     """The candidates as edits.
 
-    Edits have the model's resolution in the aspect of `source`; restored ones have the size of `source`. allowed: the
-    caller's mask at that size, of mode L, to whose very border edits are restored.
+    Edits have the model's resolution in the aspect of `source`; restored ones have its size, and its transparency
+    outside the region. allowed: the caller's mask at that size, of mode L, to whose very border edits are restored.
     """
-    case = found.case
+    case, whole = found.case, source.layer or source.image
     size = found.images.shape[3], found.images.shape[2]
-    shape = aspect(size, source.size)
+    shape = aspect(size, whole.size)
     part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
     looked = "evidence" in vars(case) or case.realign or case.restore
     images = case.evidence.edits if case.realign or case.restore else found.images
@@ -37,16 +39,19 @@ def assemble(
         if looked:
             region = _enlarged(case.evidence.regions[i], shape)
             if case.restore and (part or case.evidence.where != "whole"):
-                region = _enlarged(case.evidence.regions[i], source.size) if allowed is None else allowed
+                region = _enlarged(case.evidence.regions[i], whole.size) if allowed is None else allowed
                 where, seen = region, case.evidence.seen[i]
                 if not seen.all():
-                    where = ImageChops.darker(region, _enlarged(seen, source.size))
-                picture = restore(source, picture, where)
+                    where = ImageChops.darker(region, _enlarged(seen, whole.size))
+                picture = restore(whole, picture, where)
         edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
     recipe |= {"stopped": True} if found.stopped else {}
     shown_source = to_picture(case.source[0], shape)
-    return EditSet(case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds)
+    return EditSet(
+        case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds,
+        credits=source.credits,
+    )  # fmt: skip
 
 
 def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
@@ -62,9 +67,7 @@ def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
             edits,
         )
     left = tuple(edit for edit in edits if edit.faithful)
-    return EditSet(
-        edits.instruction, edits.source, left, edits.recipe, edits.contextual_vendi, edits.seconds, tuple(bad)
-    )
+    return replace(edits, edits=left, dropped=tuple(bad))
 
 
 def _enlarged(where: Tensor, size: tuple[int, int]) -> Image.Image:

@@ -6,7 +6,7 @@ import base64
 import html
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -25,10 +25,11 @@ FORMS = ("png", "sheet", "json")
 class Edit:
     """One candidate.
 
-    image: RGB, in the source's aspect. seed: of this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)`
-    starts from it. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty
-    where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given.
-    region: white where the edit was allowed or found, of the image's size; None where no check looked.
+    image: RGB in sRGB, in the source's aspect; RGBA where it was restored onto a source with transparency. seed: of
+    this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)` starts from it. index: position in the set,
+    from 0. verdicts: what each check says, by the check's name; empty where none was asked. strength: with which it was
+    moved; 0 for a plain edit, None where the raw eta was given. region: white where the edit was allowed or found, of
+    the image's size; None where no check looked.
     """
 
     image: Image.Image = field(repr=False)
@@ -69,7 +70,8 @@ class EditSet(Sequence[Edit]):
 
     source: the picture as the model saw it, in the source's aspect. contextual_vendi: Vendi score (1 to n) of the
     contextual tokens before and after repulsion, averaged over blocks and steps; None without repulsion. seconds: of
-    sampling, without loading and checking. dropped: unfaithful edits that on_unfaithful="drop" left out.
+    sampling, without loading and checking. dropped: unfaithful edits that on_unfaithful="drop" left out. credits: what
+    the EXIF of the source's file says of "artist" and "copyright".
     """
 
     instruction: str
@@ -79,6 +81,7 @@ class EditSet(Sequence[Edit]):
     contextual_vendi: tuple[float, float] | None
     seconds: float
     dropped: tuple[Edit, ...] = ()
+    credits: Mapping[str, str] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Edit: ...
@@ -142,17 +145,24 @@ class EditSet(Sequence[Edit]):
             "dropped": [edit.to_dict() for edit in self.dropped],
         }
 
-    def save(self, folder: str | os.PathLike[str], exporters: Sequence[str | Exporter] = FORMS) -> list[Path]:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        exporters: Sequence[str | Exporter] = FORMS,
+        *,
+        keep_credits: bool = False,
+    ) -> list[Path]:
         """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
 
         By default `edit-1.png` ... (the recipe in a text chunk), `sheet.png` and `edits.json`. All or nothing: the
         files are written aside and moved when complete. A new `edits.json` replaces the set of an earlier one in the
         folder: pictures that the earlier counts, that bear a recipe of ours and that are not overwritten are removed.
-        Nothing else is touched. Raises OutputError, InputError for an unknown name.
+        Nothing else is touched. keep_credits: write the source's `credits` into the EXIF of the pictures; exporters are
+        shown none otherwise. Raises OutputError, InputError for an unknown name.
         """
         from ctxrep_edit.results.export import export
 
-        return export(self, Path(folder), exporters)
+        return export(self if keep_credits else replace(self, credits={}), Path(folder), exporters)
 
     def report(self, file: str | os.PathLike[str]) -> Path:
         """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ctxrep_edit.imaging import on_white
+
 CELL = 192  # pixels: side of the square that each picture is fitted into
 GAP = 12
 LINE = 18
@@ -42,7 +44,7 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
         draw.text((GAP, top), row.heading, fill=INK, font=heading)
         for i, cell in enumerate(row.cells):
             left = GAP + i * (CELL + GAP)
-            picture = _fit(cell.image)
+            picture = on_white(_fit(cell.image))
             place = (left + (CELL - picture.width) // 2, top + LINE + 6 + (CELL - picture.height) // 2)
             sheet.paste(picture, place)
             ink = INK if cell.kept is None else GOOD if cell.kept else BAD

@@ -15,7 +15,7 @@ from torch import Tensor
 from ctxrep_edit import __version__
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.faithfulness.judgement import checks_named
-from ctxrep_edit.imaging import ImageLike, check_aspect, mask_picture, read_image, shrink_mask
+from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, read_source, shrink_mask
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
@@ -32,14 +32,15 @@ OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
 class Plan:
     """What was asked for, with nothing left open.
 
-    request: what the particles of the whole set are to be; its image is the source at its own size, its mask where the
-    edit is allowed. seeds: one per particle. pipeline, adapter: loaded, and what knows it. strategy, settings: what
-    moves the particles apart, and how. defaults, options: arguments of the pipeline's call that its model states, and
-    that the caller gave. words: bool (tokens,), the text tokens that carry the instruction, where the caller said so.
-    checks: what judges the edits. on_unfaithful, retries, realign, restore, progress, on_step: as
-    `diverse_edit` takes them. recipe: all of it, as JSON takes it.
+    source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be; its
+    image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
+    adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
+    options: arguments of the pipeline's call that its model states, and that the caller gave. words: bool (tokens,),
+    the text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
+    retries, realign, restore, progress, on_step: as `diverse_edit` takes them. recipe: all of it, as JSON takes it.
     """
 
+    source: Source
     request: Request
     seeds: tuple[int, ...]
     pipeline: Any
@@ -77,7 +78,7 @@ class Plan:
 
 
 def plan(
-    image: ImageLike, instruction: str, n: int, *,
+    image: ImageLike | Source, instruction: str, n: int, *,
     model: str | Path | None, pipeline: Any, strategy: str | Strategy, strength: float | Literal["auto"],
     scope: str | None, repulsion: Repulsion | None, seed: int | None, steps: int | None, mask: ImageLike | None,
     instruction_mask: Any, preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
@@ -86,7 +87,8 @@ def plan(
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
     # 1. What needs no pipeline.
-    source = read_image(image)
+    read = read_source(image)
+    source = read.image
     check_aspect(source, "image")
     _check(instruction, n, steps)
     _check_switches(realign=realign, restore=restore, progress=progress)
@@ -124,7 +126,7 @@ def plan(
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
     made = Plan(
-        request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
+        read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
         on_unfaithful, retries, realign, restore, recipe, progress, on_step,
     )  # fmt: skip
     made.arguments(seeds)  # what the adapter has to say of it

@@ -98,6 +98,24 @@ def test_restore_returns_pictures_of_the_sources_size(pipeline: Any, picture: Im
         assert np.abs(np.subtract(entry.image, large, dtype=float))[:, :150].mean() > 1
 
 
+def test_restore_keeps_transparency_outside_the_region(pipeline: Any, picture: Image.Image) -> None:
+    layer = picture.resize((400, 300)).convert("RGBA")
+    layer.putalpha(Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).resize(layer.size))
+    mask = Image.new("L", layer.size, 0)
+    mask.paste(255, (0, 0, 200, 300))
+    asked = edit(layer, pipeline=pipeline, preserve=["preservation"], mask=mask, restore=True)
+    for entry in asked:
+        assert entry.image.mode == "RGBA"
+        assert entry.image.crop((200, 0, 400, 300)).tobytes() == layer.crop((200, 0, 400, 300)).tobytes()
+        alpha = np.asarray(entry.image.getchannel("A"))
+        assert alpha[:, :150].min() == 255
+        assert (alpha[:, :200] >= np.asarray(layer.getchannel("A"))[:, :200]).all()
+    assert asked.source.mode == "RGB"
+    laid = edit(Image.composite(layer, Image.new("RGBA", layer.size, "white"), layer), pipeline=pipeline, mask=mask)
+    assert laid.vendi == pytest.approx(edit(layer, pipeline=pipeline, mask=mask).vendi, rel=0.01)
+    assert {entry.image.mode for entry in edit(layer, pipeline=pipeline, preserve="off", mask=mask)} == {"RGB"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ctxrep_edit import BrokenPlugin, EmbeddedModel, WeightsError
 from ctxrep_edit.faithfulness import lpips_weights
+from ctxrep_edit.imaging import exif_with, read_source
 
 
 def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -77,6 +78,21 @@ def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--compare", "--no-check")
     assert result.exit_code == 0, result.output
     assert "not checked" in result.stdout
+
+
+def test_credits_and_transparency_survive(folder: Path, tmp_path: Path) -> None:
+    photo, mask, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out"
+    clear, part = Image.new("RGBA", (40, 30), (9, 99, 199, 50)), Image.new("L", (40, 30))
+    clear.save(photo, exif=exif_with({"artist": "Ana Muñoz"}))
+    part.paste(255, (0, 0, 20, 30))
+    part.save(mask)
+    options = ["-n", 1, "-o", out, "--model", folder, "--no-check", "--no-progress", "--mask", mask, "--restore"]
+    result = call(photo, "change the light", *options, "--keep-credits")
+    assert result.exit_code == 0, result.output
+    made = read_source(out / "edit-1.png")
+    assert made.credits == {"artist": "Ana Muñoz"}
+    assert made.layer is not None
+    assert made.layer.getpixel((39, 0)) == (9, 99, 199, 50)
 
 
 def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Path) -> None:

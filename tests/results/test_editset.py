@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 import ctxrep_edit
 from ctxrep_edit import CtxrepError, Edit, EditSet, OutputError, Verdict
+from ctxrep_edit.imaging import read_source
+from ctxrep_edit.results.png import bears_recipe
 from ctxrep_edit.results.sheet import BAD, CELL, GAP, GOOD, LINE, PAPER, Cell, Row, contact_sheet
 
 KEPT = Verdict(True, "LPIPS outside the edit", 0.012, 0.06, "LPIPS outside the edit is 0.012, within 0.060")
@@ -92,6 +95,21 @@ def test_nobody_elses_pictures_are_removed(edits: EditSet, tmp_path: Path) -> No
         (tmp_path / "edits.json").write_text(theirs)
         one.save(tmp_path)
         assert len(names(tmp_path)) == 6
+
+
+def test_credits_are_kept_on_request(edits: EditSet, tmp_path: Path) -> None:
+    credited = replace(edits, credits={"artist": "Ana Muñoz", "copyright": "© A. M."})
+    for asked, stated in ((True, credited.credits), (False, {})):
+        credited.save(tmp_path, keep_credits=asked)
+        for file in tmp_path.glob("edit-?.png"):
+            assert read_source(file).credits == stated
+            assert bears_recipe(file)
+    assert "Muñoz" not in (tmp_path / "edits.json").read_text("utf-8")
+
+
+def test_a_sheet_shows_transparency_on_paper() -> None:
+    clear = Image.new("RGBA", (CELL, CELL), (255, 0, 0, 0))
+    assert contact_sheet([Row("", [Cell(clear, "")])]).getpixel((GAP + 9, GAP + LINE + 20)) == (255, 255, 255)
 
 
 def test_to_dict_is_json(edits: EditSet) -> None:

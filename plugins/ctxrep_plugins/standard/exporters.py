@@ -21,7 +21,9 @@ class Pictures(Exporter):
 
         for edit in edits:
             recipe = {"instruction": edits.instruction, **edits.recipe, **edit.to_dict()}
-            (folder / f"edit-{edit.index + 1}.png").write_bytes(encode_png(edit.image, json.dumps(recipe)))
+            (folder / f"edit-{edit.index + 1}.png").write_bytes(
+                encode_png(edit.image, json.dumps(recipe), edits.credits)
+            )
 
 
 class Sheet(Exporter):
