@@ -1,13 +1,13 @@
 """LPIPS: how different two pictures look, as a number, as a map, over a region, and for whole batches.
 
 AlexNet, version 0.1, from Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric", CVPR 2018, arXiv 1801.03924, with the weights of their package `lpips`. 0 is identical; a distance
-that anyone sees at once is some tenths.
+Perceptual Metric", CVPR 2018, arXiv 1801.03924; computed by their package `lpips`. 0 is identical; a distance that
+anyone sees at once is some tenths.
 """
 
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import InputError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from ctxrep_edit.faithfulness.lpips_network import Network
     from ctxrep_edit.imaging import ImageLike
 
 __all__ = ["MIN_LPIPS_SIDE", "alexnet_features", "lpips_distance", "lpips_map", "lpips_maps"]
@@ -93,9 +92,9 @@ def alexnet_features(batch: "torch.Tensor") -> "torch.Tensor":
     from torch.nn.functional import normalize
 
     _check_batch(batch, "batch")
-    network = _network(str(batch.device))
+    model, _ = _models(str(batch.device))
     with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
-        layers = network.layers(_signed(batch))  # five of (n, c, h, w)
+        layers = model.net(model.scaling_layer(_signed(batch)))  # five of (n, c, h, w)
         joined = torch.cat([normalize(layer.mean((2, 3)), dim=1) for layer in layers], dim=1)  # (n, 1152)
         return normalize(joined, dim=1)
 
@@ -147,19 +146,20 @@ def _run(a: "torch.Tensor", b: "torch.Tensor", *, spatial: bool) -> "torch.Tenso
     """LPIPS of batches in [-1, 1]: (n, 1, 1, 1), or its maps (n, 1, H, W)."""
     import torch
 
-    network = _network(str(a.device))
+    plain, mapping = _models(str(a.device))
     with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
-        return network.distance(a, b, spatial=spatial)
+        result: torch.Tensor = (mapping if spatial else plain)(a, b)
+    return result
 
 
-def _network(device: str) -> "Network":
+def _models(device: str) -> tuple[Any, Any]:
     with _building:
         return _built(device)
 
 
 @lru_cache(maxsize=4)
-def _built(device: str) -> "Network":
+def _built(device: str) -> tuple[Any, Any]:
     """Once per process and device."""
-    from ctxrep_edit.faithfulness.lpips_network import load_network
+    from ctxrep_edit.faithfulness.lpips_network import load_networks
 
-    return load_network(device)
+    return load_networks(device)

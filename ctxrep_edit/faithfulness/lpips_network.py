@@ -1,74 +1,70 @@
-"""LPIPS as tensors: AlexNet's convolutions, and the weight of each of their channels.
+"""The authors' network of LPIPS, built so that nobody else in the process notices.
 
-Every operation is that of `lpips.LPIPS(net="alex", version="0.1")`, in its order, so that the numbers are the same to
-the last bit. Nothing is initialised before the weights are there: building it draws no random number and sets no state
-of the process, as constructing that class does.
+The classes of the package `lpips` compute. Their constructors are passed by: they draw from torch's generator, and call
+torchvision by an argument that warns. Here layers are made without values on the device "meta", which only this thread
+sees, and given their weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import copy
 from importlib.metadata import distribution
+from typing import Any
 
+import lpips  # type: ignore[import-untyped]
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import nn
+from torchvision.models import alexnet  # type: ignore[import-untyped]
 
 from ctxrep_edit.faithfulness.lpips_weights import load_alexnet_features
 
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, for values in [-1, 1]
-_STRIDES, _PADDINGS, _POOLED = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1), (False, True, True, False, False)
-_EPS = 1e-10
+SLICES = ((0, 2), (2, 5), (5, 8), (8, 10), (10, 12))  # of AlexNet's layers, after which LPIPS compares
+CHANNELS = (64, 192, 384, 256, 256)
 
 
-@dataclass(frozen=True)
-class Network:
-    """convolutions: weight and bias of AlexNet's five. linear: five of (1, c, 1, 1), how much each channel counts."""
+class _Trunk(lpips.pretrained_networks.alexnet):  # type: ignore[misc]
+    """AlexNet up to its last ReLU."""
 
-    convolutions: tuple[tuple[Tensor, Tensor], ...]
-    linear: tuple[Tensor, ...]
-    shift: Tensor
-    scale: Tensor
-
-    def layers(self, images: Tensor) -> Iterator[Tensor]:
-        """The activations after each ReLU, (n, c, h, w), of (n, 3, H, W) in [-1, 1]."""
-        values = (images - self.shift) / self.scale
-        for (weight, bias), stride, padding, pooled in zip(
-            self.convolutions, _STRIDES, _PADDINGS, _POOLED, strict=True
-        ):
-            values = functional.max_pool2d(values, 3, 2) if pooled else values
-            values = functional.conv2d(values, weight, bias, stride, padding).relu()
-            yield values
-
-    def distance(self, a: Tensor, b: Tensor, *, spatial: bool) -> Tensor:
-        """LPIPS of batches in [-1, 1]: (n, 1, 1, 1), or its maps (n, 1, H, W)."""
-        total = torch.zeros((), device=a.device)
-        for one, two, linear in zip(self.layers(a), self.layers(b), self.linear, strict=True):
-            apart = functional.conv2d((_unit(one) - _unit(two)) ** 2, linear)  # (n, 1, h, w)
-            total = total + (
-                functional.interpolate(apart, a.shape[2:], mode="bilinear", align_corners=False)
-                if spatial
-                else apart.mean([2, 3], keepdim=True)
-            )
-        return total
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        layers = alexnet(weights=None).features
+        for number, (first, last) in enumerate(SLICES, 1):
+            part = nn.Sequential()
+            for i in range(first, last):
+                part.add_module(str(i), layers[i])
+            self.add_module(f"slice{number}", part)
 
 
-def load_network(device: str) -> Network:
-    """Raises WeightsError where AlexNet's weights are missing and cannot be fetched."""
-    trunk = load_alexnet_features()
+class _Lpips(lpips.LPIPS):  # type: ignore[misc]
+    """`lpips.LPIPS(net="alex", version="0.1")`."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.lpips, self.version, self.spatial = True, "0.1", False
+        self.L = len(CHANNELS)
+        self.scaling_layer = lpips.ScalingLayer()
+        with torch.device("meta"):
+            self.net = _Trunk()
+            self.lins = nn.ModuleList(lpips.NetLinLayer(channels, use_dropout=True) for channels in CHANNELS)
+
+
+def load_networks(device: str) -> tuple[Any, Any]:
+    """`lpips.LPIPS` without and with spatial maps, sharing their weights.
+
+    Raises WeightsError where AlexNet's weights are missing and cannot be fetched.
+    """
+    plain = _Lpips()
+    state = {f"scaling_layer.{name}": value for name, value in plain.scaling_layer.state_dict().items()}
+    for key, tensor in load_alexnet_features().items():  # features.3.weight
+        name = key.removeprefix("features.")
+        number = next(n for n, (first, last) in enumerate(SLICES, 1) if first <= int(name.split(".")[0]) < last)
+        state[f"net.slice{number}.{name}"] = tensor
     file = distribution("lpips").locate_file("lpips/weights/v0.1/alex.pth")
-    linear = torch.load(str(file), map_location="cpu", weights_only=True)
-    return Network(
-        tuple(
-            (trunk[f"features.{i}.weight"].to(device), trunk[f"features.{i}.bias"].to(device)) for i in (0, 3, 6, 8, 10)
-        ),
-        tuple(linear[f"lin{i}.model.1.weight"].to(device) for i in range(5)),
-        torch.tensor(_SHIFT, device=device)[:, None, None],
-        torch.tensor(_SCALE, device=device)[:, None, None],
-    )
-
-
-def _unit(layer: Tensor) -> Tensor:
-    """(n, c, h, w) with each position's channels brought to unit length."""
-    return layer / (torch.sqrt(torch.sum(layer**2, dim=1, keepdim=True)) + _EPS)
+    for key, tensor in torch.load(str(file), map_location="cpu", weights_only=True).items():  # lin0.model.1.weight
+        number, _, name = key.removeprefix("lin").partition(".")
+        state[f"lins.{number}.{name}"] = tensor
+    plain.load_state_dict(state, assign=True)
+    plain = plain.eval().requires_grad_(False).to(device)
+    mapping = copy.copy(plain)  # shares every layer; only the switch differs
+    mapping.spatial = True
+    return plain, mapping

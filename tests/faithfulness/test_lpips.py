@@ -60,15 +60,15 @@ def test_the_very_number_of_the_package(theirs: lpips.LPIPS) -> None:
 def test_every_bit_is_the_packages(theirs: lpips.LPIPS, shape: tuple[int, int, int]) -> None:
     draw = torch.Generator().manual_seed(0)
     one, two = (torch.rand(shape[0], 3, *shape[1:], generator=draw) * 2 - 1 for _ in range(2))
-    network = ours._network("cpu")
+    plain, mapping = ours._models("cpu")
     try:
         for other in (two, two[:1]):
-            for theirs.spatial in (False, True):
-                assert torch.equal(network.distance(one, other, spatial=theirs.spatial), theirs(one, other))
+            for theirs.spatial, network in ((False, plain), (True, mapping)):
+                assert torch.equal(network(one, other), theirs(one, other))
     finally:
         theirs.spatial = False
-    expected = theirs.net(theirs.scaling_layer(one))
-    assert all(map(torch.equal, network.layers(one), expected))
+    made, expected = (network.net(network.scaling_layer(one)) for network in (plain, theirs))
+    assert all(map(torch.equal, made, expected))
 
 
 def test_identity_and_symmetry() -> None:
@@ -137,12 +137,16 @@ def test_building_is_silent_and_touches_nothing_of_the_process(
     with monkeypatch.context() as patch:
         patch.setattr(warnings, "catch_warnings", borrow)
         patch.setattr(torch.random, "fork_rng", borrow)
-        network = ours._network("cpu")
+        plain, mapping = ours._models("cpu")
     assert torch.equal(torch.get_rng_state(), before)
     assert list(warnings.filters) == filters
     assert capfd.readouterr() == ("", "")
-    assert ours._network("cpu") is network
-    assert not any(tensor.requires_grad for pair in network.convolutions for tensor in pair)
+    assert ours._models("cpu")[0] is plain
+    assert not plain.training
+    assert not plain.spatial
+    assert mapping.spatial
+    assert mapping.net is plain.net
+    assert not any(parameter.requires_grad for parameter in plain.parameters())
 
 
 @pytest.mark.parametrize("shape", [(SMALL, SMALL), (SMALL, 70)])
