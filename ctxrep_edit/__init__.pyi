@@ -34,6 +34,7 @@ from .results.png import encode_png
 from .results.sheet import contact_sheet
 from .sampling.pipelines import OutsideItsWorld, load_pipeline
 from .sampling.run import round_trip
+from .sampling.truncation import TruncatedInstruction
 from .settings import Repulsion
 
 __version__: str
@@ -75,6 +76,7 @@ __all__ = [
     "Run",
     "Scope",
     "Strategy",
+    "TruncatedInstruction",
     "Unfaithful",
     "UnknownPipeline",
     "Verdict",

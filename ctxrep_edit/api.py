@@ -18,6 +18,7 @@ from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.sampling.plan import OnUnfaithful, plan
 from ctxrep_edit.sampling.rounds import Candidates, carry_out
 from ctxrep_edit.sampling.run import OnStep
+from ctxrep_edit.sampling.truncation import told_once
 from ctxrep_edit.settings import Repulsion
 
 
@@ -73,9 +74,11 @@ def diverse_edit(
     )  # fmt: skip
     # 2. The candidates are made and judged; what is unfaithful is made again where that is wanted.
     notify("ctxrep_edit_started", instruction=instruction, n=len(planned.seeds), recipe=planned.recipe)
-    found = carry_out(planned)
+    with told_once(planned.pipeline, planned.arguments(planned.seeds)):
+        found = carry_out(planned)
     # 3. The result, in the source's aspect.
-    edits = assemble(found, planned.source, planned.recipe, allowed=planned.request.mask)
+    recipe = {**planned.recipe, "timesteps": getattr(planned.pipeline, "num_timesteps", None)}
+    edits = assemble(found, planned.source, recipe, allowed=planned.request.mask)
     for edit in edits:
         notify("ctxrep_candidate_ready", edit=edit, n=len(planned.seeds))
     edits = settle(edits, planned.on_unfaithful)

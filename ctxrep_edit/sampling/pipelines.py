@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,6 +35,18 @@ def load_pipeline(
     if name in catalog.MODELS.claims():
         return _embedded(catalog.MODELS.get(name).folder, device, _dtype(dtype, "cpu"))
     return _load(name, device, _dtype(dtype, device), progress)
+
+
+def class_named(model: str | Path | None) -> str | None:
+    """The pipeline class that a model's folder states, read without loading anything; None for a hub id, and for what
+    is no model."""
+    name = str(model or DEFAULT_MODEL)
+    embedded = catalog.MODELS.all().get(name)
+    try:
+        text = Path(embedded.folder if embedded else name, "model_index.json").read_text("utf-8")
+        return str(json.loads(text)["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def default_device() -> str:

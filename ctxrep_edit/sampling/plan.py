@@ -22,6 +22,7 @@ from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import profile, settings_for
 from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels, rows_of_their_own
+from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.settings import Repulsion, completed
 
@@ -129,7 +130,7 @@ def plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
         on_unfaithful, retries, realign, restore, recipe, progress, on_step,
     )  # fmt: skip
-    made.arguments(seeds)  # what the adapter has to say of it
+    recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
     return made
 
 
@@ -218,7 +219,6 @@ def _recipe(
         "model": name,
         "pipeline": type(pipeline).__name__,
         "n": n,
-        "steps": request.steps,
         "size": list(request.size),
         "strategy": strategy.name,
         "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},

@@ -1,0 +1,83 @@
+"""Instructions that are longer than a model reads."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+MESSAGES = ("truncated because", "Token indices sequence length is longer")
+
+
+class TruncatedInstruction(UserWarning):
+    """The instruction is longer than the model reads: some of its words have no effect."""
+
+
+@contextmanager
+def told_once(pipeline: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Warns with TruncatedInstruction, before the run, which words of the prompt are not read; within it, what
+    diffusers and transformers log of that in this thread is left out. Where all is read nothing is touched.
+
+    arguments: of the pipeline's call.
+    """
+    left = unread(pipeline, arguments)
+    if not left:
+        yield
+        return
+    what = "; ".join(f"{who} leaves out {words!r}" for who, words in left.items())
+    message = f"{type(pipeline).__name__} does not read the whole instruction: {what}. Say it in fewer words."
+    warnings.warn(message, TruncatedInstruction, stacklevel=4)
+    with _unlogged(pipeline):
+        yield
+
+
+def unread(pipeline: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """By encoder, such as "CLIP (77 tokens)", the end of the prompt that it does not read, where there is one.
+
+    Of the tokenizers that diffusers cuts with: a CLIP reads what it states itself, a T5 the `max_sequence_length` of
+    the pipeline's call.
+    """
+    stated = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+    longest = arguments.get("max_sequence_length", stated and stated.default)
+    left: dict[str, str] = {}
+    for name, tokenizer in getattr(pipeline, "components", {}).items():
+        kind = type(tokenizer).__name__.partition("Tokenizer")[0]
+        prompt = arguments.get(name.replace("tokenizer", "prompt")) or arguments.get("prompt")
+        most = {"CLIP": getattr(tokenizer, "model_max_length", None), "T5": longest}.get(kind)
+        if not name.startswith("tokenizer") or not isinstance(prompt, str) or not most or not tokenizer.is_fast:
+            continue
+        read = tokenizer(prompt, truncation=True, max_length=most, return_offsets_mapping=True)["offset_mapping"]
+        words = _from_word(prompt, max(end for _, end in read))
+        if words:
+            left[f"{kind} ({most} tokens)"] = words
+    return left
+
+
+def _from_word(text: str, start: int) -> str:
+    """The rest of the text from `start`, or from the beginning of the word that it falls into."""
+    while 0 < start < len(text) and not any(letter.isspace() for letter in text[start - 1 : start + 1]):
+        start -= 1
+    return text[start:].strip()
+
+
+@contextmanager
+def _unlogged(pipeline: Any) -> Iterator[None]:
+    """Drops those messages of this thread; loggers are the process's, so a filter is put there and taken off again."""
+    thread = threading.get_ident()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != thread or not any(words in record.getMessage() for words in MESSAGES)
+
+    modules = {cls.__module__ for cls in type(pipeline).__mro__ if cls.__module__.startswith("diffusers.")}
+    loggers = [logging.getLogger(name) for name in (*modules, "transformers.tokenization_utils_base")]
+    for logger in loggers:
+        logger.addFilter(others)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(others)
