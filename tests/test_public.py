@@ -16,10 +16,10 @@ PUBLIC = """
     API_VERSION Adapter Attachment Bank BrokenColourProfile BrokenPlugin CHECKS Case Check Clock CtxrepError
     DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EmbeddedModel Embedder Evidence Exporter ImageLike InputError
     MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion RepulsionError
-    Request Run STRATEGIES Scope Strategy Unfaithful UnknownPipeline Verdict WeightsError adapter_for
-    alexnet_features assess attach before_each_call brought_down contact_sheet default_settings detach diverse_edit
-    encode_png ensure_weights hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps luma orientation
-    read_image register repelled round_trip to_tensor unregister vendi_score
+    Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict WeightsError
+    adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet default_settings detach
+    diverse_edit encode_png ensure_weights hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps luma
+    orientation read_image register repelled round_trip to_tensor unregister vendi_score
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance draws_unasked classes transformer scope timestep guided "
@@ -35,9 +35,9 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice",
     "Repulsion": "scope strength eta steps schedule iterations objective keep_norm guidance anchor active share",
-    "Edit": "image seed index verdicts strength region faithful verdict lpips to_dict",
+    "Edit": "image seed index verdicts strength region file faithful verdict lpips to_dict",
     "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits images vendi vendi_in row "
-    "sheet to_dict save report index count",
+    "sheet to_dict save load report index count",
 }
 
 

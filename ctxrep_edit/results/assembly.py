@@ -32,13 +32,14 @@ def assemble(
     part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
     looked = "evidence" in vars(case) or case.realign or case.restore
     images = case.evidence.edits if case.realign or case.restore else found.images
+    restored = case.restore and (part or case.evidence.where != "whole")
     edits = []
     for i, image in enumerate(images):
         region = None
         picture = to_picture(image, shape)
         if looked:
             region = _enlarged(case.evidence.regions[i], shape)
-            if case.restore and (part or case.evidence.where != "whole"):
+            if restored:
                 region = _enlarged(case.evidence.regions[i], whole.size) if allowed is None else allowed
                 where, seen = region, case.evidence.seen[i]
                 if not seen.all():
@@ -47,7 +48,7 @@ def assemble(
         edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
     recipe |= {"stopped": True} if found.stopped else {}
-    shown_source = to_picture(case.source[0], shape)
+    shown_source = whole if restored else to_picture(case.source[0], shape)
     return EditSet(
         case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds,
         credits=source.credits,

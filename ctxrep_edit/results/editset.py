@@ -1,9 +1,10 @@
-"""The result: six edits that know where they come from."""
+"""The result: edits that know where they come from."""
 
 from __future__ import annotations
 
 import base64
 import html
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,17 @@ from typing import Any, overload
 from PIL import Image
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.imaging.reading import open_picture, read_source
 from ctxrep_edit.plugins.contracts import Embedder, Exporter, Verdict
+from ctxrep_edit.results.aside import as_path
 from ctxrep_edit.results.png import encode_png
 from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
 
 FORMS = ("png", "sheet", "json")
+SOURCE = "source.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Edit:
     """One candidate.
 
@@ -32,12 +36,17 @@ class Edit:
     the image's size; None where no check looked.
     """
 
-    image: Image.Image = field(repr=False)
+    image: Image.Image
     seed: int
     index: int
     verdicts: Mapping[str, Verdict]
     strength: float | None
-    region: Image.Image | None = field(default=None, repr=False)
+    region: Image.Image | None = None
+
+    @property
+    def file(self) -> str:
+        """Under which name `EditSet.save` writes it, such as `edit-1.png` for the first."""
+        return f"edit-{self.index + 1}.png"
 
     @property
     def faithful(self) -> bool:
@@ -57,21 +66,31 @@ class Edit:
         return verdict.value if verdict else None
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON takes it."""
         verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
-        return {"index": self.index, "seed": self.seed, "strength": self.strength, "verdicts": verdicts}
+        stated = {"index": self.index, "file": self.file, "seed": self.seed, "strength": self.strength}
+        return {**stated, "verdicts": verdicts}
+
+    def __repr__(self) -> str:
+        said = "" if self.verdict is None else f", {'kept' if self.faithful else 'changed'}: {self.verdict.reason}"
+        width, height = self.image.size
+        return f"<Edit {self.index + 1}: seed {self.seed}, {width} x {height} pixels{said}>"
 
     def _repr_png_(self) -> bytes:
         return encode_png(self.image)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EditSet(Sequence[Edit]):
     """The edits of one picture and instruction, with the recipe that makes them again.
 
-    source: the picture as the model saw it, in the source's aspect. contextual_vendi: Vendi score (1 to n) of the
-    contextual tokens before and after repulsion, averaged over blocks and steps; None without repulsion. seconds: of
-    sampling, without loading and checking. dropped: unfaithful edits that on_unfaithful="drop" left out. credits: what
-    the EXIF of the source's file says of "artist" and "copyright".
+    A slice is a set too: of fewer edits, each with the index that it had, and with the recipe of them all. Sets and
+    edits are told apart by identity.
+
+    source: the picture at the edits' size: as the model saw it, in the source's aspect, or itself, restored.
+    contextual_vendi: Vendi score (1 to n) of the contextual tokens before and after repulsion, averaged over blocks and
+    steps; None without repulsion. seconds: of sampling, without loading and checking. dropped: unfaithful edits that
+    on_unfaithful="drop" left out. credits: what the EXIF of the source's file says of "artist" and "copyright".
     """
 
     instruction: str
@@ -86,9 +105,9 @@ class EditSet(Sequence[Edit]):
     @overload
     def __getitem__(self, index: int) -> Edit: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Edit]: ...
-    def __getitem__(self, index: int | slice) -> Edit | Sequence[Edit]:
-        return self.edits[index]
+    def __getitem__(self, index: slice) -> EditSet: ...
+    def __getitem__(self, index: int | slice) -> Edit | EditSet:
+        return replace(self, edits=self.edits[index]) if isinstance(index, slice) else self.edits[index]
 
     def __len__(self) -> int:
         return len(self.edits)
@@ -117,7 +136,7 @@ class EditSet(Sequence[Edit]):
         from ctxrep_edit.repulsion.ascent import vendi_score
 
         if not self.edits:
-            raise InputError("The set holds no edit to compare: all were dropped. Look at edits.dropped.")
+            raise InputError("The set holds no edit to compare. Those that were dropped are in edits.dropped.")
         size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
         images = torch.cat([to_tensor(image.resize(size)) for image in self.images])  # (n, 3, h, w)
         return vendi_score(catalog.EMBEDDERS.get(embedder).embed(images))
@@ -126,7 +145,7 @@ class EditSet(Sequence[Edit]):
         """The set as a row of a contact sheet."""
         cells = [Cell(self.source, "source")]
         for edit in self.edits:
-            score = "" if edit.lpips is None else f"  LPIPS {edit.lpips:.3f}"
+            score = "" if edit.lpips is None else f", LPIPS {edit.lpips:.3f}"
             cells.append(Cell(edit.image, f"seed {edit.seed}{score}", edit.verdict.kept if edit.verdict else None))
         return Row(heading or self.instruction, cells)
 
@@ -142,7 +161,7 @@ class EditSet(Sequence[Edit]):
             "contextual_vendi": list(self.contextual_vendi) if self.contextual_vendi else None,
             "seconds": round(self.seconds, 3),
             "edits": [edit.to_dict() for edit in self.edits],
-            "dropped": [edit.to_dict() for edit in self.dropped],
+            "dropped": [{**edit.to_dict(), "file": None} for edit in self.dropped],
         }
 
     def save(
@@ -154,15 +173,45 @@ class EditSet(Sequence[Edit]):
     ) -> list[Path]:
         """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
 
-        By default `edit-1.png` ... (the recipe in a text chunk), `sheet.png` and `edits.json`. All or nothing: the
-        files are written aside and moved when complete. A new `edits.json` replaces the set of an earlier one in the
-        folder: pictures that the earlier counts, that bear a recipe of ours and that are not overwritten are removed.
-        Nothing else is touched. keep_credits: write the source's `credits` into the EXIF of the pictures; exporters are
-        shown none otherwise. Raises OutputError, InputError for an unknown name.
+        By default `edit-1.png` ... (the recipe in a text chunk), `source.png`, `sheet.png` and `edits.json`, from which
+        `load` gives the set back. All or nothing: the files are written aside and moved when complete.
+
+        An earlier set of ours in the folder is replaced: a new `edits.json` also removes the pictures that the earlier
+        one names and that are not overwritten. What is not ours, and the picture that was edited, whatever it is
+        called, are never replaced by pictures or `edits.json`: OutputError. What exporters of others write replaces
+        files of the same names.
+
+        keep_credits: write the source's `credits` into the EXIF of the pictures; exporters are shown none otherwise.
+
+        Raises OutputError, InputError for an unknown name.
         """
         from ctxrep_edit.results.export import export
+        from ctxrep_edit.results.places import Over
 
-        return export(self if keep_credits else replace(self, credits={}), Path(folder), exporters)
+        shown = self if keep_credits else replace(self, credits={})
+        return export({"": shown}, folder, exporters, Over(self.recipe.get("source")))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> EditSet:
+        """The set that `save` wrote into `folder`: its pictures, seeds, verdicts, recipe and source. Regions and
+        dropped edits are not written. Raises InputError where there is no set, or a part of it is missing or broken.
+        """
+        place = as_path(folder, "folder")
+        try:
+            stated = json.loads((place / "edits.json").read_text("utf-8"))
+            edits = tuple(_edit(entry, place) for entry in stated["edits"])
+            vendi = stated["contextual_vendi"]
+            source = place / SOURCE
+            return cls(
+                stated["instruction"], open_picture(source, SOURCE), edits, stated["recipe"],
+                None if vendi is None else (vendi[0], vendi[1]), stated["seconds"],
+                credits=read_source(source, name=SOURCE).credits,
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"No set of edits can be read from {place}: {_cause(error)}. Name a folder that EditSet.save has "
+                "written, with its edits.json and all of its pictures."
+            ) from error
 
     def report(self, file: str | os.PathLike[str]) -> Path:
         """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after
@@ -170,7 +219,7 @@ class EditSet(Sequence[Edit]):
         """
         from ctxrep_edit.results.export import export_file
 
-        return export_file(self, Path(file), "report", "report.html")
+        return export_file(self, file, "report", "report.html")
 
     def __repr__(self) -> str:
         checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
@@ -185,3 +234,19 @@ class EditSet(Sequence[Edit]):
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self._repr_png_()).decode()
         return f'<p>{html.escape(repr(self))}</p><img alt="contact sheet" src="data:image/png;base64,{picture}">'
+
+
+def _edit(stated: Mapping[str, Any], folder: Path) -> Edit:
+    """From what `Edit.to_dict` says, and the picture beside it."""
+    verdicts = {name: Verdict(**verdict) for name, verdict in stated["verdicts"].items()}
+    name = Path(stated["file"]).name
+    return Edit(open_picture(folder / name, name), stated["seed"], stated["index"], verdicts, stated["strength"])
+
+
+def _cause(error: Exception) -> str:
+    """What is wrong with a saved set, in words."""
+    if isinstance(error, InputError):  # a picture
+        return str(error).removesuffix(".")
+    if isinstance(error, OSError):
+        return f"edits.json: {error.strerror}"
+    return f"edits.json states no {error}" if isinstance(error, KeyError) else f"edits.json is broken ({error})"

@@ -1,44 +1,48 @@
-"""Writes a set through exporters, all of it or nothing."""
+"""Writes sets through exporters, all of it or nothing."""
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.errors import OutputError
+from ctxrep_edit.errors import InputError, OutputError
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.results.png import bears_recipe
+from ctxrep_edit.results.aside import as_path, aside
+from ctxrep_edit.results.places import Files, Over, earlier
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Exporter
     from ctxrep_edit.results.editset import EditSet
 
 
-def export(edits: EditSet, target: Path, exporters: Sequence[str | Exporter]) -> list[Path]:
-    """Each exporter writes into a folder of its own beside the target; the files are moved when all are complete.
+def export(
+    sets: Mapping[str, EditSet],
+    folder: Any,
+    exporters: Sequence[str | Exporter],
+    place: Callable[[Path, Files], Path],
+    beside: Mapping[str, bytes] | None = None,
+) -> list[Path]:
+    """Writes each set into the sub-folder of its name ("": the folder itself), and files `beside` them.
 
-    Returns the paths. Raises OutputError, InputError for an unknown name.
+    Everything is written into a folder aside, and moved where `place` says when all is complete. Returns the paths.
+    Raises OutputError, InputError for an unknown name and for what is no folder or no list of exporters.
     """
+    target = as_path(folder, "folder")
+    if isinstance(exporters, str) or not isinstance(exporters, Sequence):
+        raise InputError(f"exporters is {exporters!r}, but must be a list of names or exporters, such as ['png'].")
     chosen = [catalog.EXPORTERS.get(exporter) for exporter in exporters]
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".ctxrep-") as aside:
-            made: dict[Path, Path] = {}  # from where a file will be to where it is
-            for i, exporter in enumerate(chosen):
-                for name, file in _export(exporter, edits, Path(aside, str(i))).items():
-                    if target / name in made:
-                        raise OutputError(f"Two exporters write {name}, {exporter.name} the second: leave one out.")
-                    made[target / name] = file
-            stale = _stale(target, made)
-            for wanted, file in made.items():
-                wanted.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, wanted)
-            for picture in stale:
-                picture.unlink()
+        with aside(target) as work:
+            files: dict[Path, Path] = {}  # from where a file will be to where it is
+            for i, (name, edits) in enumerate(sets.items()):
+                files |= {Path(name, file): made for file, made in _render(edits, chosen, work / str(i)).items()}
+            for name, content in (beside or {}).items():
+                files[Path(name)] = work / name
+                files[Path(name)].write_bytes(content)
+            return _move(files, place(target, files))
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -46,26 +50,17 @@ def export(edits: EditSet, target: Path, exporters: Sequence[str | Exporter]) ->
             f"The edits cannot be written to {target}: {error.strerror or error}. Name a folder that you may "
             "write to, on a disk with room."
         ) from error
-    return list(made)
 
 
-def _stale(target: Path, made: Container[Path]) -> list[Path]:
-    """Pictures of ours that an earlier set's edits.json counts, where that file is replaced and they are not."""
-    sidecar = target / "edits.json"
-    try:
-        count = len(json.loads(sidecar.read_text("utf-8"))["edits"]) if sidecar in made else 0
-    except (OSError, ValueError, KeyError, TypeError):  # no earlier set, or a file of somebody else's
-        return []
-    pictures = (target / f"edit-{i + 1}.png" for i in range(count))
-    return [picture for picture in pictures if picture not in made and bears_recipe(picture)]
-
-
-def export_file(edits: EditSet, target: Path, exporter: str, made: str) -> Path:
-    """Writes `target` as what `exporter` calls `made`, in full or not at all. Raises OutputError."""
+def export_file(edits: EditSet, file: Any, exporter: str, made: str) -> Path:
+    """Writes `file` as what `exporter` calls `made`, in full or not at all. Raises OutputError."""
+    target = as_path(file, "file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ctxrep-") as aside:
-            os.replace(_export(catalog.EXPORTERS.get(exporter), edits, Path(aside, "0"))[Path(made)], target)
+        with aside(target.parent) as work:
+            finished = _export(catalog.EXPORTERS.get(exporter), edits, work / "0")[Path(made)]
+            Over(edits.recipe.get("source"))(target.parent, {Path(target.name): finished})
+            os.replace(finished, target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -73,6 +68,29 @@ def export_file(edits: EditSet, target: Path, exporter: str, made: str) -> Path:
             f"{target} cannot be written: {error.strerror or error}. Name a file where you may write."
         ) from error
     return target
+
+
+def _move(files: Files, folder: Path) -> list[Path]:
+    stale = earlier(folder, files)
+    for name, finished in files.items():
+        wanted = folder / name
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(finished, wanted)
+    for picture in stale:
+        (folder / picture).unlink()
+    return [folder / name for name in files]
+
+
+def _render(edits: EditSet, exporters: Sequence[Exporter], work: Path) -> dict[Path, Path]:
+    """The files of one set, by their path within its folder."""
+    work.mkdir()
+    files: dict[Path, Path] = {}
+    for i, exporter in enumerate(exporters):
+        for name, file in _export(exporter, edits, work / str(i)).items():
+            if name in files:
+                raise OutputError(f"Two exporters write {name}, {exporter.name} the second: leave one out.")
+            files[name] = file
+    return files
 
 
 def _export(exporter: Exporter, edits: EditSet, folder: Path) -> dict[Path, Path]:

@@ -32,5 +32,5 @@ def bears_recipe(file: Path) -> bool:
     try:
         with Image.open(file) as opened:
             return RECIPE in opened.info
-    except OSError:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no picture, or a broken one
         return False

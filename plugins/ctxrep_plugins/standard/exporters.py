@@ -14,16 +14,14 @@ if TYPE_CHECKING:
 
 class Pictures(Exporter):
     name = "png"
-    summary = "edit-1.png ..., each with its recipe in a text chunk"
+    summary = "edit-1.png ..., each with its recipe in a text chunk, and source.png"
 
     def export(self, edits: EditSet, folder: Path) -> None:
         from ctxrep_edit import encode_png
 
         for edit in edits:
-            recipe = {"instruction": edits.instruction, **edits.recipe, **edit.to_dict()}
-            (folder / f"edit-{edit.index + 1}.png").write_bytes(
-                encode_png(edit.image, json.dumps(recipe), edits.credits)
-            )
+            (folder / edit.file).write_bytes(encode_png(edit.image, _recipe(edits, **edit.to_dict()), edits.credits))
+        (folder / "source.png").write_bytes(encode_png(edits.source, _recipe(edits), edits.credits))
 
 
 class Sheet(Exporter):
@@ -33,7 +31,7 @@ class Sheet(Exporter):
     def export(self, edits: EditSet, folder: Path) -> None:
         from ctxrep_edit import encode_png
 
-        (folder / "sheet.png").write_bytes(encode_png(edits.sheet()))
+        (folder / "sheet.png").write_bytes(encode_png(edits.sheet(), _recipe(edits)))
 
 
 class Sidecar(Exporter):
@@ -42,3 +40,7 @@ class Sidecar(Exporter):
 
     def export(self, edits: EditSet, folder: Path) -> None:
         (folder / "edits.json").write_text(json.dumps(edits.to_dict(), indent=2) + "\n", "utf-8")
+
+
+def _recipe(edits: EditSet, **more: object) -> str:
+    return json.dumps({"instruction": edits.instruction, **edits.recipe, **more})
