@@ -127,18 +127,26 @@ def test_the_command(tmp_path: Path) -> None:
     with_box().save(tmp_path / "b.png")
     with_box().resize((256, 256)).save(tmp_path / "large.png")
     files = [str(tmp_path / name) for name in ("a.png", "b.png", "x.json", "x.html")]
-    result = call("assess", *files[:2], "--json", files[2], "--html", files[3])
+    result = call("assess", *files[:2], "-o", files[2], "--html", files[3])
     assert result.exit_code == 0, result.output
     assert "Measured at 128 x 128 pixels. Vendi score 1.00 of 1." in result.stdout
     stated = json.loads(Path(files[2]).read_text())
     assert stated["files"] == [files[1]]
+    assert json.loads(call("assess", *files[:2], "--json").stdout) == stated
     assert stated["edits"][0]["verdicts"]["preservation"]["kept"] is True
     assert Path(files[3]).read_text().startswith("<!DOCTYPE html>")
     result = call("assess", *files[:2], tmp_path / "large.png")
     assert "Measured at 128 x 128 pixels, brought there by Lanczos from 256 x 256. Vendi" in result.stdout
-    result = call("assess", *files[:2], "--json", tmp_path / "no" / "x")
+    result = call("assess", *files[:2], "--output", tmp_path / "no" / "x")
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory. Name another file." in result.stderr
+    (tmp_path / "link.png").hardlink_to(tmp_path / "b.png")
+    for option, name in (("--output", "a.png"), ("--html", "link.png"), ("--output", "b.png")):
+        before = (tmp_path / name).read_bytes()
+        result = call("assess", *files[:2], option, tmp_path / name)
+        assert result.exit_code == 1
+        assert "which is to be assessed: name another file." in result.stderr
+        assert (tmp_path / name).read_bytes() == before
 
 
 pictures = st.builds(

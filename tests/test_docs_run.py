@@ -56,6 +56,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Itera
 
 @pages.pages
 @pytest.mark.usefixtures("desk")
+@pytest.mark.filterwarnings("ignore::ctxrep_edit.TruncatedInstruction")  # the tiny one reads 16 tokens
 def test_python_blocks_run(page: Path) -> None:
     pages.run(page)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from ctxrep_edit import __version__
 from ctxrep_edit.cli import tools
 from ctxrep_edit.cli.edit import edit
+from ctxrep_edit.cli.process import process
 from ctxrep_edit.errors import CtxrepError, PluginError
 from ctxrep_edit.plugins import loading
 
@@ -57,15 +57,15 @@ def bench() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: lets plugins add their commands, then runs with `arguments` (None: the process's)."""
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"  # without the line of code that gave it
-    try:
-        for group in (cli, bench):
-            group.commands = _Claimed(group.commands)
-        for _ in loading.answers("ctxrep_commands", cli=cli, bench=bench):
-            pass
-    except CtxrepError as error:
-        raise SystemExit(f"Error: {error}") from error
-    cli(arguments)
+    with process():
+        try:
+            for group in (cli, bench):
+                group.commands = _Claimed(group.commands)
+            for _ in loading.answers("ctxrep_commands", cli=cli, bench=bench):
+                pass
+        except CtxrepError as error:
+            raise SystemExit(f"Error: {error}") from error
+        cli(arguments)
 
 
 class _Claimed(dict[str, click.Command]):

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.errors import InputError, OutputError
+from ctxrep_edit.errors import InputError, OutputError, Unfaithful
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Exporter
     from ctxrep_edit.results.editset import EditSet
+    from ctxrep_edit.results.places import Numbered
 
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("instruction")
-@click.option("-n", "n", type=int, default=6, show_default=True, help="How many edits.")
+@click.option("-n", "n", type=click.IntRange(1), default=6, show_default=True, help="How many edits.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     default=Path("out"),
     show_default=True,
-    help="Folder for the results.",
+    help="Folder for the results; one that holds a set gets a new one in it: out/2, out/3 ...",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier set in that folder.")
 @click.option("--model", help="Embedded model, local pipeline folder, or hub id.  [default: kontext-nano]")
 @click.option(
     "--strength", default="auto", show_default=True, help="Of the repulsion, without units; 0 is plain sampling."
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
     help="What moves them apart; see ctxrep-edit plugins.",
 )
 @click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
-@click.option("--seed", type=int, help="Of the first edit; the others follow.  [default: random]")
-@click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
+@click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
+@click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
@@ -50,60 +54,99 @@ if TYPE_CHECKING:
 @click.option("--restore", is_flag=True, help="Put the source's own pixels back outside the edit, at its size.")
 @click.option(
     "--on-unfaithful", type=click.Choice(["flag", "drop", "raise", "retry"]), default="flag", show_default=True,
-    help="What becomes of edits that fail a check.",
+    help="What becomes of edits that fail a check; raise drops them and exits with 1.",
 )  # fmt: skip
-@click.option("--retries", type=int, default=2, show_default=True, help="Rounds of --on-unfaithful retry.")
+@click.option(
+    "--retries", type=click.IntRange(1), default=2, show_default=True, help="Rounds of --on-unfaithful retry."
+)
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--keep-credits", is_flag=True, help="Write artist and copyright of IMAGE's EXIF into the edits.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
-    image: Path, instruction: str, out: Path, compare: bool, as_json: bool, strength: str, seed: int | None,
-    checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...], keep_credits: bool, **options: Any,
+    image: Path, instruction: str, out: Path, force: bool, compare: bool, as_json: bool, strength: str,
+    seed: int | None, mask: Path | None, checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...],
+    keep_credits: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
-    Writes edit-1.png ..., sheet.png and edits.json into the output folder; with --compare into its sub-folders plain/
-    and diverse/, and one sheet.png for both.
+    Writes edit-1.png ..., source.png, sheet.png and edits.json into the output folder; with --compare into its
+    sub-folders plain/ and diverse/, and one sheet.png for both. IMAGE and the mask are never written over.
     """
     from ctxrep_edit.imaging import read_mask, read_source
 
+    # 1. What can be said before anything heavy is imported.
     amount = _strength(strength)
-    source: Any = read_source(image)
-    if options["mask"] is not None:
-        options["mask"] = read_mask(options["mask"], source.image.size)
-    _writable(out)
-    from ctxrep_edit.api import diverse_edit
-    from ctxrep_edit.plugins import catalog
-    from ctxrep_edit.results.editset import FORMS
-    from ctxrep_edit.sampling.particles import seeds
-
     if checks and no_check:
         raise InputError("--check and --no-check contradict each other: give one of them.")
-    options["preserve"] = "off" if no_check else checks or "auto"
-    forms = [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
-    first = seeds(seed, 1)[0]
-    sets: dict[str, EditSet] = {}
-    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse": amount}
-    for name, value in wanted.items():
-        sets[name] = diverse_edit(source, instruction, strength=value, seed=first, **options)
-    sheet = _write(sets, out, forms, keep_credits)
-    if as_json:
-        found = {name: {**edits.to_dict(), "vendi": _vendi(edits, no_check)} for name, edits in sets.items()}
-        click.echo(json.dumps(found if compare else found["diverse"], indent=2))
-        return
-    _print(sets, no_check)
-    click.echo(f"Look at {sheet}")
+    if compare and amount == 0:
+        raise InputError(
+            "--compare sets plain edits beside diverse ones, but with --strength 0 all are plain: leave one."
+        )
+    forms = _named(checks, exporters, options)
+    source = read_source(image)
+    options["mask"] = None if mask is None else read_mask(mask, source.image.size)
+    _writable(out)
+    # 2. The edits.
+    from ctxrep_edit.results.places import Numbered
+    from ctxrep_edit.sampling.particles import seeds
+
+    options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
+    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
+    sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}
+    # 3. The files, and what is said of them.
+    place = Numbered(force, [path.expanduser() for path in (image, mask) if path is not None])
+    if not keep_credits:
+        sets = {name: replace(edits, credits={}) for name, edits in sets.items()}
+    _write(sets, out, forms, place)
+    folder = place.folder
+    if place.note:
+        mend = "." if force else "; --force replaces an earlier set."
+        click.echo(f"{place.note}: written into {click.format_filename(folder)}{mend}", err=True)
+    (_print_json if as_json else _print)(sets, folder, no_check)
+    _settle(sets, folder, options["on_unfaithful"])
 
 
 def _strength(text: str) -> Any:
     if text == "auto":
         return text
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise InputError(f"--strength is {text!r}, but must be a number >= 0, or auto.") from None
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise InputError(f"--strength is {text!r}, but must be a number >= 0, or auto.")
+    return number
+
+
+def _named(checks: Sequence[str], exporters: Sequence[str], options: dict[str, Any]) -> list[Exporter]:
+    """The exporters. Raises InputError for a name, of them or of another option, that nothing installed has."""
+    from ctxrep_edit.plugins import catalog
+    from ctxrep_edit.results.editset import FORMS
+    from ctxrep_edit.sampling.pipelines import class_named
+
+    for check in checks:
+        catalog.CHECKS.get(check)
+    strategy = catalog.STRATEGIES.get(options["strategy"])
+    if options["scope"] is not None and strategy.repels:
+        known, named = catalog.pipelines(), class_named(options["model"])
+        if named in known:
+            known[named].scope(options["scope"])
+        elif named is None and not any(options["scope"] in adapter.scopes for adapter in known.values()):
+            raise InputError(f"No adapter has a scope {options['scope']!r}: 'ctxrep-edit models' lists them.")
+    return [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
+
+
+def _made(source: Any, instruction: str, **options: Any) -> EditSet:
+    """The set; under --on-unfaithful raise without the edits that fail, which are its `dropped`."""
+    from ctxrep_edit.api import diverse_edit
+    from ctxrep_edit.results.assembly import settle
+
+    try:
+        return diverse_edit(source, instruction, **options)
+    except Unfaithful as error:
+        return settle(error.edits, "drop")
 
 
 def _writable(folder: Path) -> None:
@@ -120,35 +163,48 @@ def _writable(folder: Path) -> None:
         ) from error
 
 
-def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], keep_credits: bool) -> Path:
-    if len(sets) == 1:
-        (edits,) = sets.values()
-        edits.save(out, forms, keep_credits=keep_credits)
-        return out / "sheet.png"
+def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
+    from ctxrep_edit.results.export import export
+    from ctxrep_edit.results.png import encode_png
     from ctxrep_edit.results.sheet import contact_sheet
 
-    for name, edits in sets.items():
-        edits.save(out / name, forms, keep_credits=keep_credits)
+    if len(sets) == 1:
+        export({"": next(iter(sets.values()))}, out, forms, place)
+        return
     sheet = contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()])
-    try:
-        sheet.save(out / "sheet.png")
-    except OSError as error:
-        raise OutputError(
-            f"The sheet {out / 'sheet.png'} cannot be written: {error.strerror}. Name another folder with -o."
-        ) from error
-    return out / "sheet.png"
+    export(sets, out, forms, place, {"sheet.png": encode_png(sheet, "{}")})
 
 
-def _vendi(edits: EditSet, no_check: bool) -> float | None:
-    return None if no_check else round(edits.vendi, 4)
+def _print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
+    found = {}
+    for name, edits in sets.items():
+        own = folder / name if len(sets) > 1 else folder
+        vendi = None if no_check or not edits else round(edits.vendi, 4)
+        found[name] = {**edits.to_dict(), "vendi": vendi, "folder": str(own)}
+    click.echo(json.dumps(found if len(sets) > 1 else next(iter(found.values())), indent=2))
 
 
-def _print(sets: dict[str, EditSet], no_check: bool) -> None:
-    from rich.console import Console
+def _print(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
+    from ctxrep_edit.cli.tables import edits_table, objections, terminal, wrapped
 
-    from ctxrep_edit.cli.tables import edits_table, sets_table
+    terminal().print(edits_table(sets))
+    for line in objections(sets):
+        click.echo(wrapped(line))
+    for name, edits in sets.items():
+        score = "" if no_check or not edits else f"Vendi score {edits.vendi:.2f} of {len(edits)}, "
+        click.echo(f"{name}: {score}sampled in {edits.seconds:.2f} s")
+    click.echo(f"Look at {click.format_filename(folder / 'sheet.png')}")
 
-    console = Console()
-    console.print(edits_table(sets))
-    if not no_check:
-        console.print(sets_table(sets))
+
+def _settle(sets: dict[str, EditSet], folder: Path, on_unfaithful: str) -> None:
+    """Ends with an error where edits fail and that is one."""
+    from ctxrep_edit.cli.tables import numbered
+
+    bad = [f"{name}, {numbered(edits.dropped)}" for name, edits in sets.items() if edits.dropped]
+    if bad and on_unfaithful == "raise":
+        left = sum(len(edits) for edits in sets.values())
+        where = f"The other {left} are in {click.format_filename(folder)}. " if left else ""
+        raise click.ClickException(
+            f"Not all edits kept what they should: {'; '.join(bad)}. {where}--on-unfaithful retry makes such edits "
+            "again, --mask says where the edit is allowed."
+        )

@@ -9,7 +9,6 @@ import importlib.util
 import keyword
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from string import Template
 from ctxrep_edit.errors import InputError, OutputError
 from ctxrep_edit.plugins import loading
 from ctxrep_edit.plugins.hookspecs import API_VERSION
+from ctxrep_edit.results.aside import aside
 
 KINDS = {  # the hook that registers it, and what it is for
     "adapter": ("ctxrep_adapters", "drives a family of pipelines"),
@@ -41,12 +41,12 @@ def write(name: str, kinds: Sequence[str], folder: Path) -> list[Path]:
         raise OutputError(f"There is a {name} in {folder} already: choose another name, or move it away.")
     _free(name)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".ctxrep-") as aside:
+        with aside(folder) as work:
             for path, text in texts.items():
-                file = Path(aside, name, path)
+                file = work / name / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, "utf-8")
-            Path(aside, name).rename(target)
+            (work / name).rename(target)
     except OSError as error:
         cause = error.strerror or error
         raise OutputError(f"The folder {folder} cannot be written to: {cause}. Run this in another one.") from error

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ctxrep_edit.cli import scaffold
-from ctxrep_edit.errors import CtxrepError
+from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins import loading as installed
 from ctxrep_edit.plugins.hookspecs import API_VERSION
@@ -21,52 +23,84 @@ from ctxrep_edit.plugins.hookspecs import API_VERSION
 @click.argument("edits", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--mask", type=click.Path(path_type=Path), help="Where edits were allowed: white, or transparent.")
 @click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the scores to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Write the JSON to this file too.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with LPIPS maps and regions.")
 def assess(
-    source: Path, edits: tuple[Path, ...], mask: Path | None, checks: tuple[str, ...], file: Path | None,
-    page: Path | None,
+    source: Path, edits: tuple[Path, ...], mask: Path | None, checks: tuple[str, ...], as_json: bool,
+    file: Path | None, page: Path | None,
 ) -> None:  # fmt: skip
     """Score EDITS of SOURCE, whoever made them: what changed, where, by how much, and how they spread.
 
     All are measured at one size: the source's, within 64 to 768 pixels. Others are brought to it by Lanczos.
     """
-    from rich.console import Console
-
+    for output in (file, page):
+        _spare(output, (source, *edits, *([] if mask is None else [mask])))
     from ctxrep_edit.api import assess as score
-    from ctxrep_edit.cli.tables import edits_table
-    from ctxrep_edit.errors import OutputError
+    from ctxrep_edit.cli.tables import edits_table, objections, terminal, wrapped
 
     found = score(source, edits, mask, checks=checks or None)
+    stated = {**found.to_dict(), "vendi": round(found.vendi, 4), "files": [str(edit) for edit in edits]}
+    text = json.dumps(stated, indent=2)
     if file is not None:
-        stated = {**found.to_dict(), "vendi": round(found.vendi, 4), "files": [str(edit) for edit in edits]}
         try:
-            file.write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+            file.write_text(text + "\n", "utf-8")
         except OSError as error:
             raise OutputError(f"{file} cannot be written: {error.strerror}. Name another file.") from error
     if page is not None:
         found.report(page)
-    Console().print(edits_table({"assessed": found}))
+    if as_json:
+        click.echo(text)
+        return
+    terminal().print(edits_table({"assessed": found}))
+    for line in objections({"assessed": found}):
+        click.echo(wrapped(line))
     width, height = found.recipe["size"]
     others = dict.fromkeys(f"{w} x {h}" for w, h in found.recipe["given"] if [w, h] != [width, height])
     how = f", brought there by Lanczos from {', '.join(others)}" if others else ""
     click.echo(f"Measured at {width} x {height} pixels{how}. Vendi score {found.vendi:.2f} of {len(found)}.")
 
 
+def _spare(output: Path | None, given: Sequence[Path]) -> None:
+    """Raises InputError where a file to be written is one of those given, also by a link."""
+    from ctxrep_edit.results.places import same
+
+    taken = next((path for path in given if output is not None and same(output, path.expanduser())), None)
+    if taken is not None:
+        raise InputError(f"{output} would be written over {taken}, which is to be assessed: name another file.")
+
+
 @click.command()
-def models() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(as_json: bool) -> None:
     """List the embedded models, the pipelines with an adapter, and their scopes."""
+    from ctxrep_edit.cli.tables import wrapped
+
+    known = sorted(catalog.pipelines().items())
+    if as_json:
+        brought = [{"name": model.name, "summary": model.summary} for model in catalog.MODELS.all().values()]
+        drivers = {pipeline: adapter.name for pipeline, adapter in known}
+        scopes = {adapter.name: {name: scope.summary for name, scope in adapter.scopes.items()} for _, adapter in known}
+        defaults = {adapter.name: adapter.default.scope for _, adapter in known}
+        click.echo(
+            json.dumps({"models": brought, "pipelines": drivers, "scopes": scopes, "default": defaults}, indent=2)
+        )
+        return
     click.echo("Embedded models:")
     for model in catalog.MODELS.all().values():
-        click.echo(f"  {model.name}: {model.summary}")
-    click.echo("Pipelines that can be driven, from a local folder or a hub:")
-    for pipeline, adapter in sorted(catalog.pipelines().items()):
-        click.echo(f"  {pipeline} (adapter {adapter.name})")
-    for adapter in {id(a): a for a in catalog.pipelines().values()}.values():
-        click.echo(f"Scopes of {adapter.name}:")
-        for name, scope in adapter.scopes.items():
-            mark = " (default)" if name == adapter.default.scope else ""
-            click.echo(f"  {name}{mark}: {scope.summary}")
+        click.echo(wrapped(f"{model.name}: {model.summary}", "  "))
+    click.echo(wrapped("Pipelines that can be driven, from a local folder or a hub:"))
+    for pipeline, adapter in known:
+        click.echo(wrapped(f"{pipeline} (adapter {adapter.name})", "  "))
+    alike: dict[tuple[tuple[str, str], ...], dict[str, None]] = {}  # from the scopes to the adapters that have them
+    for _, adapter in known:
+        marks = {adapter.default.scope: " (default)"}
+        scopes_of = tuple((f"{name}{marks.get(name, '')}", scope.summary) for name, scope in adapter.scopes.items())
+        alike.setdefault(scopes_of, {})[adapter.name] = None
+    for described, adapters in alike.items():
+        click.echo(wrapped(f"Scopes of {', '.join(adapters)}:"))
+        for name, summary in described:
+            click.echo(wrapped(f"{name}: {summary}", "  "))
 
 
 @click.command()
@@ -91,12 +125,15 @@ def weights(source: Any, file: Path | None) -> None:
 
 
 @click.command()
-def doctor() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
     """Check versions, device, weights and plugins; say what is missing and how to mend it."""
     from ctxrep_edit.cli.doctor import examine
 
     findings = examine()
-    for finding in findings:
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    for finding in () if as_json else findings:
         click.echo(
             f"{'ok ' if finding.good else 'BAD'}  {finding.what}"
             + ("" if finding.good else f"\n     mend: {finding.mend}")
@@ -109,24 +146,30 @@ def doctor() -> None:
 def plugins(as_json: bool) -> None:
     """List the plugins: what each provides, and what is wrong with one that is left out."""
     provided = _provided()
-    rows = [{**record.to_dict(), "provides": provided.get(record.name, [])} for record in installed.records()]
+    records = installed.records()  # after what they provide was asked for, which finds what is wrong
     if as_json:
+        rows = [
+            {**record.to_dict(), "provides": [f"{what} {name}" for what, name in provided.get(record.name, [])]}
+            for record in records
+        ]
         click.echo(json.dumps({"api": API_VERSION, "plugins": rows}, indent=2))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from ctxrep_edit.cli.tables import shown, wrapped
 
-    table = Table(title=f"API {API_VERSION}", title_justify="left")
-    for heading in ("plugin", "version", "distribution", "hooks", "status", "provides"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        colour = {"ok": "green", "off": "dim"}.get(row["status"], "red")
-        what = "\n".join(row["provides"]) if row["status"] == "ok" else row["error"]
-        hooks = "\n".join(hook.removeprefix("ctxrep_") for hook in row["hooks"])
-        status = f"[{colour}]{row['status']}[/]"
-        table.add_row(row["name"], row["version"], row["distribution"], hooks, status, escape(what))
-    Console().print(table)
+    click.echo(f"API {API_VERSION}")
+    for record in records:
+        colour = {"ok": "green", "off": None}.get(record.status, "red")
+        origin = f"{record.distribution} {record.version}" if record.distribution else "in code"
+        click.echo(f"{shown(record.name)} ({shown(origin)}): {click.style(record.status, fg=colour)}")
+        if record.error:
+            click.echo(wrapped(shown(record.error), "  "))
+        elif record.status == "ok":
+            click.echo(wrapped(f"hooks: {', '.join(hook.removeprefix('ctxrep_') for hook in record.hooks)}", "  "))
+            by_kind: dict[str, list[str]] = {}
+            for what, name in provided.get(record.name, []):
+                by_kind.setdefault(what, []).append(name)
+            for what, names in by_kind.items():
+                click.echo(wrapped(shown(f"{what}: {', '.join(names)}"), "  "))
 
 
 @click.command("new-plugin")
@@ -154,9 +197,9 @@ def new_plugin(name: str, kinds: tuple[str, ...]) -> None:
     click.echo(f"Next: cd {name}; python -m pytest; pip install -e .; ctxrep-edit plugins")
 
 
-def _provided() -> dict[str, list[str]]:
-    """What each plugin brings, as "kind name", by the plugin's name. Contested plugins are passed over."""
-    found: dict[str, list[str]] = {}
+def _provided() -> dict[str, list[tuple[str, str]]]:
+    """What each plugin brings, as (kind, name), by the plugin's name. Contested plugins are passed over."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for shelf in catalog.SHELVES:
         try:
             claims = shelf.claims()
@@ -164,5 +207,5 @@ def _provided() -> dict[str, list[str]]:
             continue
         for name, entries in claims.items():
             for record, _ in entries:
-                found.setdefault(record.name, []).append(f"{shelf.what} {name}")
+                found.setdefault(record.name, []).append((shelf.what, name))
     return found

@@ -27,12 +27,12 @@ def spread(*arguments: object) -> Result:
 def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, registered: Any) -> None:
     registered(ctxrep_strategies=lambda: [Fails()])
     methods = [part for name in ("plain", "contextual", "fails") for part in ("--method", name)]
-    files = [part for name in ("json", "markdown", "plot") for part in (f"--{name}", tmp_path / f"x.{name}")]
+    files = [part for name in ("output", "markdown", "plot") for part in (f"--{name}", tmp_path / f"x.{name}")]
     files[-1] = tmp_path / "x.png"
     with pytest.warns(UserWarning, match="The method fails failed and is left out: division by zero"):
         first = spread(*methods, *files, "--trials", tmp_path / "trials.jsonl")
     assert first.exit_code == 0, first.output
-    plain, ours, broken = json.loads((tmp_path / "x.json").read_text())
+    plain, ours, broken = json.loads((tmp_path / "x.output").read_text())
     keys = {"method", "model", "n", "distinct", "right", "lpips_outside", "vendi", "seconds"}
     assert keys <= set(plain) & set(ours)
     assert (plain["method"], ours["method"], plain["model"], plain["n"]) == ("plain", "contextual", "kontext-nano", 2)
@@ -47,9 +47,11 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert json.loads(lines[0])["version"] == VERSION
     assert len(lines) == 1 + 2 * 12
     trials.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:20])  # cut off while it was written
-    second = spread("--method", "plain", "--method", "contextual", *files, "--trials", tmp_path / "trials.jsonl")
+    methods = ["--method", "plain", "--method", "contextual"]
+    second = spread(*methods, *files, "--trials", tmp_path / "trials.jsonl", "--json")
     assert second.exit_code == 0, second.output
-    again = json.loads((tmp_path / "x.json").read_text())
+    again = json.loads(second.stdout)
+    assert again == json.loads((tmp_path / "x.output").read_text())
     assert again[0]["distinct"] == plain["distinct"]
     assert again[1]["right"] == ours["right"]
     other = spread("--method", "contextual", "--tau", "1", "--trials", tmp_path / "trials.jsonl")

@@ -39,11 +39,12 @@ def test_edit(photo: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--seed", 5)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in out.iterdir()) == ["edit-1.png", "edit-2.png", "edits.json", "sheet.png"]
+    names = ["edit-1.png", "edit-2.png", "edits.json", "sheet.png", "source.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
     for word in ("change the light", "measured", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
         assert word in result.stdout
     stated = json.loads((out / "edits.json").read_text())
-    assert [entry["seed"] for entry in stated["edits"]] == [5, 6]
+    assert [(entry["seed"], entry["file"]) for entry in stated["edits"]] == [(5, names[0]), (6, names[1])]
     assert stated["recipe"]["model"] == str(folder)
 
 
@@ -72,6 +73,7 @@ def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
     assert [entry["strength"] for entry in diverse["edits"]] == [0.0, 0.6]
     assert 1 <= plain["vendi"] <= 2
     assert sorted(path.name for path in out.iterdir()) == ["diverse", "plain", "sheet.png"]
+    assert (plain["folder"], diverse["folder"]) == (str(out / "plain"), str(out / "diverse"))
     with Image.open(out / "sheet.png") as sheet, Image.open(out / "plain" / "sheet.png") as row:
         assert sheet.width == row.width
         assert sheet.height > 1.5 * row.height
@@ -103,15 +105,6 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
     assert [entry["seed"] for entry in kept["edits"]] == [7, 8]
     recipe = kept["recipe"]
     assert (recipe["realign"], recipe["restore"], recipe["on_unfaithful"], recipe["rounds"]) == (True, True, "retry", 1)
-    assert "2 of 2 edits did not keep what they should" in refused(call(*call_it, "--on-unfaithful", "raise"))
-
-
-def test_a_sheet_that_cannot_be_written(photo: Path, folder: Path, tmp_path: Path) -> None:
-    taken = tmp_path / "out" / "sheet.png"
-    taken.mkdir(parents=True)
-    options = ["-n", 1, "--model", folder, "--compare", "--no-check", "--no-progress", "-o", tmp_path / "out"]
-    line = refused(call(photo, "change the light", *options))
-    assert line == f"Error: The sheet {taken} cannot be written: Is a directory. Name another folder with -o."
 
 
 @pytest.mark.parametrize(
@@ -119,14 +112,20 @@ def test_a_sheet_that_cannot_be_written(photo: Path, folder: Path, tmp_path: Pat
     [
         (["no/such.jpg", "x"], "Error: image does not exist: there is no file 'no/such.jpg'. Check the path."),
         (["PHOTO", " "], "Error: The instruction is ' ': say in words what to change"),
-        (["PHOTO", "x", "-n", 0], "Error: n is 0, but must be a whole number of edits"),
         (["PHOTO", "x", "--strength", "much"], "Error: --strength is 'much', but must be a number >= 0, or auto."),
-        (["PHOTO", "x", "--strength", "nan"], "Error: strength is nan, but must be a finite number >= 0"),
+        (["PHOTO", "x", "--strength", "nan"], "Error: --strength is 'nan', but must be a number >= 0, or auto."),
+        (["PHOTO", "x", "--strength", -1], "Error: --strength is '-1', but must be a number >= 0, or auto."),
+        (["PHOTO", "x", "--strength", 0, "--compare"], "Error: --compare sets plain edits beside diverse ones, but"),
+        (["PHOTO", "x", "--check", "evn"], "Error: There is no check 'evn': choose one of"),
+        (["PHOTO", "x", "--strategy", "cad", "--scope", "all"], "Error: There is no strategy 'cad': choose one of"),
         (["PHOTO", "x", "--scope", "all"], "Error: Adapter flux-kontext has no scope 'all': choose one of context"),
+        (
+            ["PHOTO", "x", "--scope", "all", "--model", "a/b"],
+            "Error: No adapter has a scope 'all': 'ctxrep-edit models'",
+        ),
         (["PHOTO", "x", "-n", 10**10], "Error: n is 10000000000, but about "),
         (["PHOTO", "caf\udce9"], r"Error: The instruction 'caf\udce9' is not valid Unicode: type it anew"),
         (["PHOTO", "x", "--device", "warp"], "cannot be put on the device 'warp': Expected one of cpu, cuda"),
-        (["PHOTO", "x", "--seed", -4], "Error: seed is -4, but must be a whole number from 0"),
         (["PHOTO", "x", "--dtype", "int8"], "Error: dtype 'int8' is not one a model can run in"),
         (["PHOTO", "x", "--mask", "no/mask.png"], "Error: mask does not exist"),
         (["PHOTO", "x", "-o", "PHOTO"], "cannot be written to: Not a directory. Name another with -o."),
@@ -142,6 +141,13 @@ def test_errors_are_one_line(
     line = refused(call("edit", "--model", folder, "--no-progress", *given))
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]  # nothing is left behind
+
+
+@pytest.mark.parametrize("option", ["-n", "--steps", "--retries", "--seed"])
+def test_a_number_out_of_range_is_no_use(photo: Path, option: str) -> None:
+    result = call(photo, "x", option, -1)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': -1 is not in the range" in result.stderr
 
 
 def test_a_misspelt_option_is_explained(photo: Path) -> None:
@@ -160,17 +166,11 @@ def test_help_names_everything() -> None:
         assert word in text
     text = call("edit", "--help").stdout
     options = (
-        "-n -o --out --model --strength --scope --seed --steps --mask --device --dtype --no-check --compare --json"
+        "-n -o --out --force --model --strength --scope --seed --steps --mask --device --dtype --no-check --compare "
+        "--json"
     )
     for option in options.split():
         assert option in text
-
-
-def test_models() -> None:
-    text = call("models").stdout
-    scopes = ("middle (default)", "paper (default)")
-    for word in ("kontext-nano", "sd3-nano", "FluxKontextPipeline", "FluxKontextInpaintPipeline", *scopes):
-        assert word in text
 
 
 def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +260,22 @@ except click.ClickException as error:
     assert "there is no file 'no-such-photo.png'" in error.message, error.message
 else:
     raise AssertionError("not refused")
+""",
+        """
+import click
+from ctxrep_edit.cli import cli
+for option, value, said in (
+    ("-n", "0", "not in the range"), ("--scope", "foo", "no scope 'foo'"), ("--check", "foo", "no check 'foo'"),
+    ("--export", "foo", "no exporter 'foo'"), ("--strength", "-1", "a number >= 0"),
+    ("--strategy", "foo", "no strategy 'foo'"),
+):
+    for model in ("kontext-nano", "some/hub-id"):
+        try:
+            cli(["no-such-photo.png", "x", option, value, "--model", model], standalone_mode=False)
+        except click.ClickException as error:
+            assert said in error.message or (option, model) == ("--scope", "some/hub-id"), error.message
+        else:
+            raise AssertionError("not refused")
 """,
     ],
 )

@@ -62,7 +62,7 @@ def summary(measured: list[Pair]) -> dict[str, float]:
 @click.command()
 @click.option("--image", type=click.Path(path_type=Path), help="Picture to edit.  [default: one of scikit-image's]")
 @click.option("--instruction", default="change the light", show_default=True)
-@click.option("-n", "n", type=int, default=6, show_default=True, help="Edits per set.")
+@click.option("-n", "n", type=click.IntRange(1), default=6, show_default=True, help="Edits per set.")
 @click.option("--pairs", "count", type=click.IntRange(1), default=12, show_default=True, help="Pairs of runs.")
 @click.option("--model", help="Embedded model, local pipeline folder, or hub id.  [default: kontext-nano]")
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")

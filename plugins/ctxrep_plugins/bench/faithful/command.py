@@ -32,8 +32,9 @@ def faithful(photos: int, sampled: int, seed: int, model: str, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(stated, indent=2))
         return
-    Console().print(tables.flagged(stated))
-    Console().print(tables.regions(stated))
+    console = Console(markup=False, emoji=False)
+    console.print(tables.flagged(stated))
+    console.print(tables.regions(stated))
     click.echo(f"Part or whole told right in {stated['part_or_whole']:.3f} of {len(found.told_apart)} sets.")
     if stated["retried"]:
-        Console().print(tables.retried(stated))
+        console.print(tables.retried(stated))

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")
 @click.option("--tau", "steps", type=click.IntRange(1), help="First timesteps that repel.  [default: the model's]")
 @click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Over these.  [default: the model's]")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the rows to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Also write the JSON to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Also write a Markdown table to this file.")
 @click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Also draw spread against share right: .png or .svg."
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.Path(path_type=Path), help="Keep every set's figures here, and resume from it.")
 def spread(
     photos: int, n: int, seed: int, models: tuple[str, ...], folder: Path | None, names: tuple[str, ...], sweep: bool,
-    file: Path | None, markdown: Path | None, picture: Path | None, trials: Path | None, **changes: Any,
+    as_json: bool, file: Path | None, markdown: Path | None, picture: Path | None, trials: Path | None, **changes: Any,
 ) -> None:  # fmt: skip
     """Count distinct right answers of strategies, on photographs whose right answers are known.
 
@@ -89,14 +90,19 @@ def spread(
                     found.fail(how, f"{type(error).__name__}: {error}")
                     warnings.warn(f"The method {how.label} failed and is left out: {error}", stacklevel=1)
             rows += found.rows(compared, photos)
+    text = json.dumps(rows, indent=2)
     if file is not None:
-        _save(file, json.dumps(rows, indent=2).encode() + b"\n")
+        _save(file, text.encode() + b"\n")
     if markdown is not None:
         _save(markdown, tables.as_markdown(rows).encode())
     if picture is not None:
         _save(picture, plot.drawing(rows, picture.suffix.lstrip(".") or "png"))
+    if as_json:
+        click.echo(text)
+        return
+    console = Console(markup=False, emoji=False)  # a model's folder may be called anything
     for pinned in (False, True):
-        Console().print(tables.table(rows, pinned))
+        console.print(tables.table(rows, pinned))
 
 
 def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> Iterator[tuple[Task, Method]]:
