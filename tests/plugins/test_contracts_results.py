@@ -164,7 +164,7 @@ def test_ctxrep_exporters(
     assert len(edits.save(tmp_path / "b", ["json", Notes()])) == 2
     cli_edit(photo, folder, "--export", "notes", "--no-check")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"edit-1.png", "edit-2.png", "sheet.png", "edits.json", "notes"}
+    assert written == {"edit-1.png", "edit-2.png", "source.png", "sheet.png", "edits.json", "notes"}
 
 
 def test_ctxrep_exporters_that_go_wrong(picture: Image.Image, pipeline: Any, tmp_path: Path) -> None:
