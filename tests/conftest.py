@@ -15,6 +15,7 @@ from PIL import Image
 
 from ctxrep_edit import cli, hookimpl, load_pipeline
 from ctxrep_edit.plugins import loading
+from ctxrep_edit.plugins.discovery import Offer
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +69,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugging.Install]:
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
 
     def put(*entries: plugging.Found, select: str = "", strict: str = "") -> None:
-        monkeypatch.setattr(loading, "entry_points", lambda group: entries)
+        offered = [Offer(entry, entry.dist.name, entry.dist.version) for entry in entries]
+        monkeypatch.setattr(loading, "offers", lambda: offered)
         monkeypatch.setenv(loading.SELECT, select)
         monkeypatch.setenv(loading.STRICT, strict)
         loading._state.cache_clear()

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Literal
 
 import pluggy
 
 from ctxrep_edit.errors import PluginError
 from ctxrep_edit.plugins import hookspecs
+from ctxrep_edit.plugins.discovery import Offer, offers
 
 SELECT = "CTXREP_EDIT_PLUGINS"
 STRICT = "CTXREP_EDIT_STRICT"
@@ -159,19 +159,21 @@ def _complain(record: Record, error: BaseException) -> None:
 def _state() -> _State:
     """Loads every installed plugin, once; the order of installation plays no part."""
     manager = _manager()
-    found = [(_record(entry), entry) for entry in entry_points(group=hookspecs.PROJECT)]
+    found = [(_record(offer), offer) for offer in offers()]
     found.sort(key=lambda pair: (pair[0].name, pair[0].distribution))
     wanted = _selection(os.environ.get(SELECT, ""), [record for record, _ in found])
     on = [record.name for record, _ in found if wanted[id(record)]]
     failed: list[tuple[Record, BaseException]] = []
-    for record, entry in found:
+    for record, offer in found:
         if not wanted[id(record)]:
             record.status = "off"
         elif on.count(record.name) > 1:
             record.status, record.error = "contested", "another plugin has this name"
         else:
             try:
-                _add(manager, entry.load(), record)
+                if offer.fault:
+                    raise PluginError(offer.fault)
+                _add(manager, offer.entry.load(), record)
             except (Exception, SystemExit) as error:  # whatever its import raises
                 record.status, record.error = "broken", _cause(error)
                 failed.append((record, error))
@@ -180,11 +182,8 @@ def _state() -> _State:
     return _State(manager, [record for record, _ in found])
 
 
-def _record(entry: Any) -> Record:
-    distribution = getattr(entry, "dist", None)
-    return Record(
-        entry.name, entry.value, distribution.name if distribution else "", distribution.version if distribution else ""
-    )
+def _record(offer: Offer) -> Record:
+    return Record(offer.entry.name, offer.entry.value, offer.distribution, offer.version)
 
 
 def _selection(text: str, found: list[Record]) -> Mapping[int, bool]:
