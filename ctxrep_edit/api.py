@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from ctxrep_edit import __version__
 from ctxrep_edit.faithfulness.case import Case
@@ -22,6 +25,14 @@ from ctxrep_edit.sampling.truncation import told_once
 from ctxrep_edit.settings import Repulsion
 
 
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    """What names no device is made on the CPU, whatever default the caller's thread has."""
+    with torch.device("cpu"):
+        yield
+
+
+@_on_the_cpu()
 def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
@@ -86,6 +97,7 @@ def diverse_edit(
     return edits
 
 
+@_on_the_cpu()
 def assess(
     source: ImageLike, edits: Sequence[ImageLike], mask: ImageLike | None = None, *,
     checks: Sequence[str | Check] | None = None, instruction: str = "",

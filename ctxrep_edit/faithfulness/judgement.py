@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Sequence
 
+import torch
+
 from ctxrep_edit.errors import InputError, PluginError
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.plugins import catalog
@@ -34,7 +36,8 @@ def judge(case: Case, checks: Sequence[Check]) -> list[dict[str, Verdict]]:
     A check that raises gives verdicts that are not kept and say so, with the warning BrokenPlugin: the edits are made,
     and are neither lost nor passed unseen. In strict mode (CTXREP_EDIT_STRICT) it is a PluginError.
     """
-    said = {check.name: _ask(check, case) for check in checks}
+    with torch.device("cpu"):  # where the case's pictures are, whatever the caller's default device
+        said = {check.name: _ask(check, case) for check in checks}
     return [{name: verdicts[i] for name, verdicts in said.items()} for i in range(len(case.edits))]
 
 

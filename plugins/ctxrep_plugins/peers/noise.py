@@ -18,5 +18,5 @@ def noise(seeds: Iterable[int], shape: tuple[int, ...], like: torch.Tensor, step
     rows = []
     for seed in seeds:
         generator = torch.Generator().manual_seed((seed + ANOTHER_STREAM * (step + 1)) % 2**63)
-        rows.append(torch.randn(shape, generator=generator))
+        rows.append(torch.randn(shape, generator=generator, device="cpu"))
     return torch.stack(rows).to(like)
