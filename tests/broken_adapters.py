@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
 from ctxrep_adapters.sd3 import Img2Img
+from qwen_adapter import QwenImageEdit
 
 from ctxrep_edit import Repulsion, Scope
 from ctxrep_edit.plugins.adapter import Request
@@ -159,6 +160,50 @@ class LongWords(FluxKontext):
 class NoWords(FluxKontext):
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
         return torch.zeros(16, dtype=torch.bool)
+
+
+class Padded(FluxKontext):
+    """Takes the padding for words."""
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
+        return torch.ones(16, dtype=torch.bool)
+
+
+class _OtherWords(QwenImageEdit):
+    """Finds the words elsewhere."""
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> Any:
+        mask: Any = super().instruction(pipeline, arguments)
+        return lambda call: self.marked(mask(call))
+
+    def marked(self, words: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class VisionOnly(_OtherWords):
+    """Takes the tokens of the source picture for the words."""
+
+    def marked(self, words: torch.Tensor) -> torch.Tensor:
+        return torch.arange(len(words)) < words.nonzero().min()
+
+
+class VisionToo(_OtherWords):
+    def marked(self, words: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(words)
+
+
+class Pictures(QwenImageEdit):
+    """Hands pictures to an autoencoder of videos."""
+
+    def encode(self, pipeline: Any, pictures: torch.Tensor) -> torch.Tensor:
+        return Img2Img().encode(pipeline, pictures)
+
+
+class Videos(QwenImageEdit):
+    """Gets videos from an autoencoder of videos."""
+
+    def decode(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        return Img2Img().decode(pipeline, latents)
 
 
 class WrongHalf(Img2Img):

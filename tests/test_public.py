@@ -22,10 +22,10 @@ PUBLIC = """
     orientation read_image register repelled round_trip to_tensor unregister vendi_score
 """
 MEMBERS = {  # what plugins are promised by API 1.0
-    "Adapter": "name pipelines streams scopes default guidance draws_unasked classes transformer scope timestep guided "
-    "text_length generated instruction size arguments",
+    "Adapter": "name pipelines streams scopes default guidance draws_unasked references may_lack classes transformer "
+    "scope timestep guided text_length generated instruction encode decode size arguments",
     "Scope": "blocks summary within iterations chosen",
-    "Request": "image instruction generators size steps mask",
+    "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",
     "Check": "name summary prepare verdicts",

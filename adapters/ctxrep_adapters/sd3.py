@@ -41,6 +41,7 @@ class _StableDiffusion3(Adapter):
         scope="paper", strength=1.3, steps=4, schedule="linear", iterations=5, keep_norm=False, anchor=True
     )
     guidance = ("unconditional", "conditional")
+    may_lack = ("text_encoder_3", "tokenizer_3")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
         import torch
@@ -49,12 +50,16 @@ class _StableDiffusion3(Adapter):
         if prompt is None or arguments.get("prompt_embeds") is not None:
             return None
         prompts = [arguments.get(name) or prompt for name in ("prompt", "prompt_2", "prompt_3")]
-        clip = torch.zeros(pipeline.tokenizer_max_length, dtype=torch.bool)  # (CLIP tokens,)
+        clip = torch.zeros(pipeline.tokenizer_max_length, dtype=torch.bool, device="cpu")  # (CLIP tokens,)
         for tokenizer, words in zip((pipeline.tokenizer, pipeline.tokenizer_2), prompts[:2], strict=True):
             clip |= _real(tokenizer, words, len(clip))
         length = arguments.get("max_sequence_length", DEFAULT_LENGTH)
         empty = pipeline.text_encoder_3 is None  # its tokens are zeros then
-        t5 = torch.zeros(length, dtype=torch.bool) if empty else _real(pipeline.tokenizer_3, prompts[2], length)
+        t5 = (
+            torch.zeros(length, dtype=torch.bool, device="cpu")
+            if empty
+            else _real(pipeline.tokenizer_3, prompts[2], length)
+        )
         return torch.cat([clip, t5])
 
     def side(self, pipeline: Any) -> int:

@@ -7,7 +7,7 @@ All knowledge of a family lives in its adapter; the core knows token streams and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +17,9 @@ from ctxrep_edit.settings import Repulsion
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    Words = torch.Tensor | Callable[[Mapping[str, Any]], torch.Tensor | None] | None
+    """Which text tokens carry the instruction: what `Adapter.instruction` may give."""
 
 Part = Literal["instruction", "padding", "generated", "reference"]
 Order = tuple[Literal["text", "image"], Literal["text", "image"]] | Literal["joint"]
@@ -46,7 +49,11 @@ class Scope:
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of the pipeline is to make: `len(generators)` edits of one picture, one generator each."""
+    """What one call of the pipeline is to make: `len(generators)` edits of one picture, one generator each.
+
+    references: further pictures that the instruction speaks of, in its order, each of its own size; never more than
+    the adapter's `references` says that its pipelines take.
+    """
 
     image: Image.Image
     instruction: str
@@ -54,6 +61,7 @@ class Request:
     size: tuple[int, int]  # (width, height) in pixels
     steps: int | None
     mask: Image.Image | None  # "L", white is edited, of the same size as the image
+    references: Sequence[Image.Image] = ()
 
 
 class Adapter(ABC):
@@ -75,6 +83,10 @@ class Adapter(ABC):
 
     draws_unasked: ClassVar[bool] = False
     """Whether its pipelines draw noise past the generators that they are given."""
+    references: ClassVar[int] = 0
+    """How many pictures its pipelines take at most beside the one that is edited."""
+    may_lack: ClassVar[Sequence[str]] = ()
+    """Text encoders and tokenizers, by the pipeline's names for them, that it reads an instruction without."""
 
     def classes(self) -> Iterable[type]:
         """Pipeline classes that the plugin brings because diffusers has none of their names; may import torch."""
@@ -110,9 +122,27 @@ class Adapter(ABC):
         """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""
         return None
 
-    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
-        """Which text tokens carry the instruction: bool (tokens,), or None where that cannot be known (then all)."""
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> Words:
+        """Which text tokens carry the instruction: bool (tokens,), or None where that cannot be known (then all).
+
+        arguments: of the pipeline's call. Where it takes more than these to know, such as how many vision tokens the
+        pipeline made of a picture, give a function of the keyword arguments of the transformer's call instead. It is
+        asked in the first step, and gives the same.
+        """
         return None
+
+    def encode(self, pipeline: Any, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (n, 3, h, w) in [-1, 1] as latents of the autoencoder, in any form that `decode` takes, without
+        noise. Override it with `decode` where the autoencoder takes anything else, such as videos."""
+        vae = pipeline.vae
+        encoded = vae.encode(pictures.to(pipeline._execution_device, vae.dtype))
+        latents: torch.Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents
+
+    def decode(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        """What `encode` gave as pictures again: (n, 3, h, w), [-1, 1] and somewhat beyond."""
+        pictures: torch.Tensor = pipeline.vae.decode(latents).sample
+        return pictures
 
     @abstractmethod
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:

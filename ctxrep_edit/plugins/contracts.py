@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ctxrep_edit.faithfulness.case import Case
-    from ctxrep_edit.plugins.adapter import Adapter
+    from ctxrep_edit.plugins.adapter import Adapter, Words
     from ctxrep_edit.repulsion.bank import Bank
     from ctxrep_edit.results.editset import EditSet
     from ctxrep_edit.settings import Repulsion
@@ -37,7 +37,8 @@ class Run:
     pipeline: loaded; its scheduler and progress bar are copies lent for this run. adapter: the pipeline's. call: runs
     the pipeline; the user's progress bar and callbacks are part of it. arguments: what `call` hands to the pipeline,
     one generator per candidate among them. seeds: of the candidates' noise. settings: `settings.strength` is > 0.
-    instruction: bool (tokens,), the text tokens that carry the instruction, or None where that is not known.
+    instruction: what the adapter's `instruction` gives, to be handed to `repelled`: the text tokens that carry the
+    instruction, bool (tokens,), a function that finds them in a call of the transformer, or None where not known.
     bank: where candidates may be made again, those that are kept, to repel the new ones from, and a place to note the
     new ones for the next time; None elsewhere. A strategy may ignore it.
 
@@ -51,7 +52,7 @@ class Run:
     arguments: Mapping[str, Any]
     seeds: Sequence[int]
     settings: Repulsion
-    instruction: torch.Tensor | None
+    instruction: Words
     still: int = 0
     contextual_vendi: tuple[float, float] | None = None
     bank: Bank | None = None

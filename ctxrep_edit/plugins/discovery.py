@@ -19,7 +19,7 @@ FILE = "entry_points.txt"
 
 @dataclass(frozen=True)
 class Offer:
-    """A plugin that a distribution names. distribution, version: where it comes from. fault: why it cannot be loaded."""
+    """A plugin that a distribution names. distribution, version: its own. fault: why it cannot be loaded."""
 
     entry: EntryPoint
     distribution: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,11 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock
 from ctxrep_edit.repulsion.registry import Hooked
 from ctxrep_edit.repulsion.tokens import Part, positions
+from ctxrep_edit.repulsion.words import words_in
 from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Words
 
 Chosen = list[tuple[int, slice | Tensor | None]]
 """The streams that repel, 0 for the text and 1 for the image, and where, as in `tokens.Part`."""
@@ -36,7 +40,7 @@ class Attachment:
     adapter: Adapter
     settings: Repulsion
     particles: int
-    instruction: Tensor | None
+    instruction: Words
     clock: Clock
     bank: Bank | None = None
     vendi: list[tuple[float, float]] = field(default_factory=list)
@@ -45,6 +49,7 @@ class Attachment:
     _blocks: list[Hooked] = field(default_factory=list)
     _masks: dict[Any, Chosen] = field(default_factory=dict)
     _generated: int | None = None
+    _words: Tensor | None = None
     _lengths: tuple[int, int | None] = (0, None)  # of text and image, as the transformer is given them
     _ran: int = 0  # hooked blocks, in the call under way
 
@@ -70,8 +75,12 @@ class Attachment:
             )
         if not self.repelling:
             return
-        if self.clock.step == 0:  # in later steps of a run it is the same: asking makes the host wait for the device
+        if (
+            self.clock.step == 0 or before < 0
+        ):  # in later steps of a run it is the same: asking makes the host wait for the device
             self._generated = self.adapter.generated(call)
+            self._words = words_in(call, self.instruction)
+            self._masks.clear()
         latents = call["hidden_states"]
         self._lengths = self.adapter.text_length(call), latents.shape[1] if latents.ndim == 3 else None
         self._ran = 0
@@ -159,18 +168,18 @@ class Attachment:
 
     def _mask(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> list[Tensor]:
         """Of either stream which tokens repel: bool (tokens,)."""
-        words = torch.ones(text.shape[1], dtype=torch.bool) if self.instruction is None else self.instruction.cpu()
+        words = torch.ones(text.shape[1], dtype=torch.bool, device="cpu") if self._words is None else self._words
         if len(words) != text.shape[1]:
             raise RepulsionError(
                 f"The instruction mask has {len(words)} tokens, but the transformer was given {text.shape[1]}: "
                 "leave the mask out, or make it with the same max_sequence_length."
             )
         count = image.shape[1] if self._generated is None else self._generated
-        made = torch.arange(image.shape[1]) < count
+        made = torch.arange(image.shape[1], device="cpu") < count
         pieces = {"instruction": words, "padding": ~words}, {"generated": made, "reference": ~made}
         halves = []
         for known, tokens in zip(pieces, (text, image), strict=True):
-            half = torch.zeros(tokens.shape[1], dtype=torch.bool)
+            half = torch.zeros(tokens.shape[1], dtype=torch.bool, device="cpu")
             for part, where in known.items():
                 if part in parts:
                     half |= where

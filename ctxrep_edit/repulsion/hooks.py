@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.hooks import ModelHook
-from torch import Tensor, nn
+from torch import nn
 
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.plugins import catalog
@@ -19,7 +19,11 @@ from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
+from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Words
 
 _attaching = threading.Lock()
 
@@ -63,18 +67,19 @@ def attach(
     repulsion: Repulsion | None = None,
     *,
     particles: int,
-    instruction: Tensor | None = None,
+    instruction: Words = None,
     adapter: Adapter | None = None,
     bank: Bank | None = None,
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
     repulsion: what it leaves out, or None, takes the defaults of the model or its family. particles: images that repel
-        one another, >= 1; a batch is split into groups of that size, in order. instruction: bool (tokens,), the text
-        tokens that carry the instruction; None: all. adapter: of the pipeline; None finds it. bank: finished candidates
-        from which the particles of each group are repelled too, and which notes the tokens of these; see `Bank`.
-    Raises UnknownPipeline, InputError for an unknown scope, RepulsionError where one is attached already or beside a
-    cache or context parallelism.
+        one another, >= 1; a batch is split into groups of that size, in order. instruction: which text
+        tokens carry the instruction, as bool (tokens,) or as the adapter's `instruction` gives it; None: all. adapter:
+        of the pipeline; None finds it. bank: finished candidates from which the particles of each group are repelled
+        too, and which notes the tokens of these; see `Bank`.
+    Raises UnknownPipeline, InputError for an unknown scope or an instruction that is no mask, RepulsionError where one
+    is attached already or beside a cache or context parallelism.
     """
     adapter = adapter or catalog.adapter_for(pipeline)
     if not isinstance(repulsion, Repulsion | None):
@@ -82,7 +87,7 @@ def attach(
     settings = settings_for(pipeline, repulsion or Repulsion(), adapter)
     if not isinstance(particles, int) or particles < 1:
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
-    run = Attachment(adapter, settings, particles, instruction, Clock(adapter, pipeline), bank)
+    run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank)
     transformer = adapter.transformer(pipeline)
     with _attaching:
         if is_repelled(transformer):
@@ -127,7 +132,7 @@ def repelled(
     repulsion: Repulsion | None = None,
     *,
     particles: int,
-    instruction: Tensor | None = None,
+    instruction: Words = None,
     adapter: Adapter | None = None,
     bank: Bank | None = None,
 ) -> Iterator[Attachment]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from ctxrep_edit.errors import ModelError
 from ctxrep_edit.plugins import catalog
+from ctxrep_edit.plugins.adapter import Adapter
 
 DEFAULT_MODEL = "kontext-nano"
 
@@ -78,7 +79,25 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
         )
         if chosen and not embedded.knows(instruction):
             message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
-            warnings.warn(message, OutsideItsWorld, stacklevel=4)
+            warnings.warn(message, OutsideItsWorld, stacklevel=5)
+
+
+def check_readable(pipeline: Any, adapter: Adapter, options: Mapping[str, Any]) -> None:
+    """Raises ModelError where words are to be read and the pipeline was loaded without what reads them."""
+    said = [name for name in ("prompt", "negative_prompt") if options.get(f"{name}_embeds") is None]
+    said = [name for name in said if name == "prompt" or options.get(name) is not None]
+    lacking = [
+        name
+        for name, part in pipeline.components.items()
+        if part is None and name.startswith(("text_encoder", "tokenizer"))
+    ]
+    spared = {*adapter.may_lack, *getattr(pipeline, "_optional_components", ())}
+    if said and not spared.issuperset(lacking):
+        missing = " and ".join(name for name in lacking if name not in spared)
+        raise ModelError(
+            f"This {type(pipeline).__name__} has no {missing}, so it cannot read words: load it with them, or give "
+            f"{' and '.join(f'{name}_embeds' for name in said)}, and what goes with them."
+        )
 
 
 def name_of(pipeline: Any, model: str | Path | None) -> str:
@@ -103,6 +122,8 @@ def _dtype(dtype: Any, device: str) -> Any:
 
 
 def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
+    import torch
+
     known = ", ".join(catalog.MODELS.all())
     embedded = f"an embedded model ({known})"
     path = Path(name)
@@ -116,7 +137,7 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
             f"black-forest-labs/FLUX.1-Kontext-dev.{none}"
         )
     try:
-        with nullcontext() if progress else _quiet():
+        with torch.device("cpu"), nullcontext() if progress else _quiet():
             loaded = _class(name).from_pretrained(name, dtype=dtype)
     except Exception as error:
         raise ModelError(

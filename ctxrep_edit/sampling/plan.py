@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ctxrep_edit import __version__
 from ctxrep_edit.errors import InputError
@@ -20,11 +17,15 @@ from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import profile, settings_for
+from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels, rows_of_their_own
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.settings import Repulsion, completed
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Words
 
 OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
 
@@ -36,8 +37,8 @@ class Plan:
     source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be; its
     image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
     adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
-    options: arguments of the pipeline's call that its model states, and that the caller gave. words: bool (tokens,),
-    the text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
+    options: arguments of the pipeline's call that its model states, and that the caller gave. words: the
+    text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
     retries, realign, restore, progress, on_step: as `diverse_edit` takes them. recipe: all of it, as JSON takes it.
     """
 
@@ -50,7 +51,7 @@ class Plan:
     settings: Repulsion
     defaults: Mapping[str, Any]
     options: Mapping[str, Any]
-    words: Tensor | None
+    words: Words
     checks: tuple[Check, ...]
     on_unfaithful: OnUnfaithful
     retries: int
@@ -67,6 +68,11 @@ class Plan:
         What depends on the number of particles alone is derived once for each number. Raises InputError.
         """
         n = len(seeds)
+        if len(self.request.references) > self.adapter.references:
+            raise InputError(
+                f"{type(self.pipeline).__name__} takes {self.adapter.references} pictures beside the one to edit, but "
+                f"{len(self.request.references)} were given."
+            )
         if n not in self._derived:
             batch = replace(self.request, generators=particles.generators(seeds))
             asked = self.adapter.arguments(self.pipeline, batch)
@@ -123,6 +129,7 @@ def plan(
     request = Request(source, instruction, (), size, steps, allowed)
     check_options(pipeline, options, inspect.signature(plan).parameters)
     words = _words(instruction_mask, options)
+    pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
@@ -163,8 +170,8 @@ def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, op
         raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
 
 
-def _words(mask: Any, options: Mapping[str, Any]) -> Tensor | None:
-    """The text tokens that carry an instruction given as embeddings: bool (tokens,)."""
+def _words(mask: Any, options: Mapping[str, Any]) -> Words:
+    """The text tokens that carry an instruction given as embeddings."""
     if mask is None:
         return None
     embeds = options.get("prompt_embeds")
@@ -172,10 +179,7 @@ def _words(mask: Any, options: Mapping[str, Any]) -> Tensor | None:
         raise InputError(
             "instruction_mask says which tokens of prompt_embeds are words, but none are given: leave it out."
         )
-    words = torch.as_tensor(mask)
-    if words.dtype != torch.bool or words.ndim != 1 or not words.any():
-        raise InputError("instruction_mask must be bool (tokens,), True for at least one token that is no padding.")
-    return words
+    return checked_words(mask, "instruction_mask")
 
 
 def _settings(

@@ -97,7 +97,7 @@ def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
     size = images.shape[3], images.shape[2]  # pipelines round
     source = to_tensor(plan.request.image.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
     mask = None if plan.request.mask is None else shrink_mask(plan.request.mask, size)  # (h, w)
-    floor = cache(lambda: round_trip(plan.pipeline, source))
+    floor = cache(lambda: round_trip(plan.pipeline, source, plan.adapter))
     return Case(source, images, mask, plan.request.instruction, first_is_plain, floor, plan.realign, plan.restore)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError, PluginError, RepulsionError
+from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
 from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Words
 
 OnStep = Callable[[int, int], None]
 
@@ -30,7 +34,7 @@ def sample(
     *,
     progress: bool,
     on_step: OnStep | None,
-    words: Tensor | None = None,
+    words: Words = None,
     bank: Bank | None = None,
 ) -> tuple[Tensor, Run, bool]:
     """Makes one candidate per seed. Strength 0 asks no strategy.
@@ -108,10 +112,17 @@ def _checked(changed: Any) -> Mapping[str, Any]:
 
 
 @torch.no_grad()
-def round_trip(pipeline: Any, image: Tensor) -> Tensor:
-    """What the pipeline's autoencoder alone makes of `image`: the floor of any check. (n, 3, h, w) in [0, 1]."""
-    vae = pipeline.vae
-    encoded = vae.encode((image * 2 - 1).to(pipeline._execution_device, vae.dtype))
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    decoded: Tensor = vae.decode(latents).sample.float()
-    return ((decoded + 1) / 2).clamp(0, 1).cpu()
+def round_trip(pipeline: Any, image: Tensor, adapter: Adapter | None = None) -> Tensor:
+    """What the pipeline's autoencoder alone makes of pictures: the floor of any check. (n, 3, h, w) in [0, 1], both.
+
+    adapter: of the pipeline; None finds it. Raises UnknownPipeline, and PluginError where the adapter makes pictures of
+    another shape.
+    """
+    adapter = adapter or catalog.adapter_for(pipeline)
+    decoded = adapter.decode(pipeline, adapter.encode(pipeline, image * 2 - 1))
+    if decoded.shape != image.shape:
+        raise PluginError(
+            f"The adapter {adapter.name} makes {tuple(decoded.shape)} of {tuple(image.shape)} by the autoencoder of "
+            f"{type(pipeline).__name__}: its encode and decode must give pictures of the size they were given."
+        )
+    return ((decoded.float() + 1) / 2).clamp(0, 1).cpu()

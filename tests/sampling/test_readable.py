@@ -1,0 +1,72 @@
+"""Words need encoders, and further pictures a family that takes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import tiny
+import tiny_sd3
+from PIL import Image
+
+from ctxrep_edit import InputError, ModelError, diverse_edit
+from ctxrep_edit.testing import tiny_picture
+
+OPTIONS = {"seed": 0, "steps": 2, "preserve": "off", "progress": False, "max_sequence_length": 16}
+
+
+@pytest.mark.parametrize("lacking", [("text_encoder", "text_encoder_2"), ("text_encoder_2",), ("tokenizer_2",)])
+def test_words_without_encoders(pipeline: Any, lacking: tuple[str, ...]) -> None:
+    pipeline.register_modules(**dict.fromkeys(lacking))
+    missing = re.escape(" and ".join(lacking))
+    with pytest.raises(ModelError, match=f"^This FluxKontextPipeline has no {missing}, so it cannot read words"):
+        diverse_edit(tiny_picture(), "change the light", 2, pipeline=pipeline, width=32, height=32, **OPTIONS)
+
+
+def test_embeddings_need_no_encoders(pipeline: Any) -> None:
+    words, pooled, _ = pipeline.encode_prompt("change the light", None, max_sequence_length=16)
+    size = {"width": 32, "height": 32}
+    embeds = {"prompt_embeds": words, "pooled_prompt_embeds": pooled}
+    given = diverse_edit(tiny_picture(), "it", 2, pipeline=pipeline, **size, **embeds, **OPTIONS)
+    encoders = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipeline.register_modules(**encoders)
+    made = diverse_edit(tiny_picture(), "it", 2, pipeline=pipeline, **size, **embeds, **OPTIONS)
+    assert made.images == given.images
+    with pytest.raises(ModelError, match=r"or give negative_prompt_embeds, and what goes with them\.$"):
+        diverse_edit(
+            tiny_picture(), "it", 2, pipeline=pipeline, **size, **embeds, negative_prompt="x", true_cfg_scale=2.0,
+            **OPTIONS,
+        )  # fmt: skip
+
+
+def test_an_encoder_that_the_family_does_without() -> None:
+    pipeline = tiny_sd3.pipeline(tiny_sd3.CLASSES[0])
+    pipeline.register_modules(text_encoder_3=None, tokenizer_3=None)
+    assert len(diverse_edit(tiny_picture(64, 48), "change the light", 2, pipeline=pipeline, **OPTIONS)) == 2
+
+
+def test_further_pictures_reach_only_a_family_that_takes_them(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
+) -> None:
+    plans: list[Any] = []
+    monkeypatch.setattr("ctxrep_edit.api.carry_out", lambda plan: plans.append(plan) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny.edit(picture, pipeline=pipeline)
+    plan = plans[0]
+    plan = replace(plan, request=replace(plan.request, references=(picture,)), _derived={})
+    with pytest.raises(InputError) as refused:
+        plan.arguments(plan.seeds)
+    assert str(refused.value) == ("FluxKontextPipeline takes 0 pictures beside the one to edit, but 1 were given.")
+    asked: list[Any] = []
+
+    class Taking(type(plan.adapter)):  # type: ignore[misc]
+        references = 1
+
+        def arguments(self, pipeline: Any, request: Any) -> dict[str, Any]:
+            asked.append(request.references)
+            return super().arguments(pipeline, request)
+
+    replace(plan, adapter=Taking()).arguments(plan.seeds)
+    assert asked == [(picture,)]
