@@ -152,10 +152,10 @@ class AdapterConformance(HookConformance):
     def test_the_autoencoder_makes_the_round_trip(self, pipeline: Any, adapter: Adapter) -> None:
         picture = to_tensor(tiny_picture(*self.size))
         try:
-            made = round_trip(pipeline, picture)
-        except (AttributeError, TypeError, RuntimeError) as error:
-            pytest.fail(f"The check cannot use the pipeline's autoencoder: {error}. See docs/plugins/adapters.md.")
-        assert made.shape == picture.shape, f"Its autoencoder makes {tuple(made.shape)} of {tuple(picture.shape)}."
+            made = round_trip(pipeline, picture, adapter)
+        except Exception as error:
+            pytest.fail(f"The checks cannot use the pipeline's autoencoder by encode() and decode(): {error}")
+        assert made.shape == picture.shape
 
     def test_diverse_edit_drives_it(self, pipeline: Any, adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(catalog, "adapter_for", lambda pipeline: adapter)
@@ -183,5 +183,7 @@ def _append(seen: list[int], step: int, steps: int) -> None:
 
 def _no_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
     """Stands for attention where only shapes matter, so that a large picture costs little."""
+    if query.ndim == 4 and query.shape[1] != value.shape[1]:  # grouped queries
+        value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
     same = query.shape[-2] == value.shape[-2]
     return value if same else value.mean(-2, keepdim=True).expand(*query.shape[:-1], value.shape[-1])

@@ -21,7 +21,8 @@ from ctxrep_edit.plugins.contracts import Verdict
 from ctxrep_edit.results.editset import Edit, EditSet
 
 INSTRUCTION = "change the light"
-OTHER_INSTRUCTION = "make it night"
+OTHER_INSTRUCTION = "light the change"  # as many tokens, whatever the tokenizer
+SHORT_INSTRUCTION = "it"
 LENGTH = 16  # text tokens of the tiny pipeline
 CHANNELS = 4  # of its latents, which are a quarter of the picture a side
 WIDTH = 32  # of its tokens and of what its text encoders give
@@ -35,7 +36,7 @@ def tiny_pipeline(*, guidance_embeds: bool = False) -> FluxKontextPipeline:
     second. Its instructions may have 16 tokens: call it with `max_sequence_length=16`. guidance_embeds: as in FLUX.1
     Kontext [dev].
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         clip, t5 = _clip_tokenizer(), _t5_tokenizer()
         return FluxKontextPipeline(
@@ -52,7 +53,7 @@ def tiny_pipeline(*, guidance_embeds: bool = False) -> FluxKontextPipeline:
 def tiny_picture(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
     """A smooth RGB picture; another seed gives another one."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, 4, 4, generator=generator)
+    coarse = torch.rand(1, 3, 4, 4, generator=generator, device="cpu")
     pixels = F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]  # (3, h, w)
     return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
 
@@ -91,8 +92,8 @@ def case(n: int = 3, *, masked: bool = False, first_is_plain: bool = False) -> C
     edits = source.repeat(n, 1, 1, 1)  # (n, 3, 64, 64)
     for i in range(n):
         at, side = 4 + 5 * i % 24, 16 + 4 * i % 24
-        edits[i, :, at : at + side, at : at + side] = torch.tensor([0.9, 0.5, 0.1]).roll(i)[:, None, None]
-    mask = torch.zeros(64, 64, dtype=torch.bool)
+        edits[i, :, at : at + side, at : at + side] = torch.tensor([0.9, 0.5, 0.1], device="cpu").roll(i)[:, None, None]
+    mask = torch.zeros(64, 64, dtype=torch.bool, device="cpu")
     mask[:, :32] = True
     return Case(source, edits, mask if masked else None, INSTRUCTION, first_is_plain, lambda: source * 0.98)
 

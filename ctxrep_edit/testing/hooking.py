@@ -13,10 +13,12 @@ from torch import Tensor
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.repulsion.hooks import attach, detach
 from ctxrep_edit.settings import Repulsion
-from ctxrep_edit.testing.fakes import OTHER_INSTRUCTION
+from ctxrep_edit.testing.fakes import INSTRUCTION, OTHER_INSTRUCTION, SHORT_INSTRUCTION
 from ctxrep_edit.testing.running import Runner
 from ctxrep_edit.testing.traces import left_behind, traces
-from ctxrep_edit.testing.watching import Place, Seen, Watch, following, layout, rows_that_differ
+from ctxrep_edit.testing.watching import Place, Seen, Watch, following, layout, rows_that_differ, telling
+
+MOST_IDLE = 1  # marked tokens that do not depend on the instruction: the one that starts every text
 
 
 class HookConformance(Runner):
@@ -77,12 +79,9 @@ class HookConformance(Runner):
         """Padding and reference tokens stay put bit by bit, unless the scope names them."""
         one, other = self.watch(pipeline, adapter), self.watch(pipeline, adapter, seeds=(2, 3))
         text, generated = layout(adapter, one, other)
-        words = adapter.instruction(pipeline, self.arguments(pipeline, adapter))
-        if words is None:
-            words = torch.ones(text, dtype=torch.bool)
-        assert words.dtype == torch.bool, f"instruction() gives {words.dtype}, but must give bool."
+        words = self.words(pipeline, adapter, one)
+        words = torch.ones(text, dtype=torch.bool) if words is None else words
         assert words.shape == (text,), f"instruction() marks {tuple(words.shape)} tokens, but there are {text}."
-        assert words.any(), "instruction() marks no token."
         where = {"instruction": words, "padding": ~words}, {"generated": generated, "reference": ~generated}
         for name, scope in adapter.scopes.items():
             for seen in self.watch(pipeline, adapter, self.settings(adapter, name)).blocks:
@@ -93,6 +92,34 @@ class HookConformance(Runner):
                 for tokens, known in zip((moved["text"], moved["image"]), where, strict=True):
                     for part, places in known.items():
                         _moved_or_not(tokens, places, part, part in parts, f"in the scope {name!r} at {at(seen)}")
+
+    def test_the_instruction_is_what_is_marked(self, pipeline: Any, adapter: Adapter) -> None:
+        """A token that is the same whatever the words is none of them, and fewer words are fewer tokens."""
+        one, other = self.watch(pipeline, adapter), self.watch(pipeline, adapter, instruction=OTHER_INSTRUCTION)
+        words = self.words(pipeline, adapter, one)
+        if words is None:
+            pytest.skip("instruction() says that it is not known which tokens carry the instruction.")
+        idle = words & ~telling(adapter, one, other, len(words))
+        assert idle.sum() <= MOST_IDLE, (
+            f"instruction() marks {int(idle.sum())} tokens that are the same whatever the instruction, from token "
+            f"{int(idle.nonzero()[0])} on: those of a template or of the source picture are not to be marked."
+        )
+        short = self.watch(pipeline, adapter, instruction=SHORT_INSTRUCTION)
+        fewer = self.words(pipeline, adapter, short, instruction=SHORT_INSTRUCTION)
+        assert fewer is not None, "instruction() knows the tokens of one instruction and not those of another."
+        assert fewer.sum() < words.sum(), (
+            f"instruction() marks {int(words.sum())} tokens of {INSTRUCTION!r} and {int(fewer.sum())} of "
+            f"{SHORT_INSTRUCTION!r}: padding is not to be marked."
+        )
+
+    def words(self, pipeline: Any, adapter: Adapter, watch: Watch, **asked: Any) -> Tensor | None:
+        """What the adapter marks in the run that was watched; `asked` is what `arguments` takes."""
+        given = adapter.instruction(pipeline, self.arguments(pipeline, adapter, **asked))
+        words = given(watch.call) if callable(given) else given
+        if words is not None:
+            assert words.dtype == torch.bool, f"instruction() gives {words.dtype}, but must give bool."
+            assert words.any(), "instruction() marks no token."
+        return words
 
     def test_guidance_moves_the_rows_that_follow_the_instruction(self, pipeline: Any, adapter: Adapter) -> None:
         """What guidance has the model say without the instruction stays put bit by bit, in every block."""

@@ -51,11 +51,13 @@ class Seen:
 
 @dataclass
 class Watch:
-    """What was seen of one run, in order. `on_step` is to be the run's."""
+    """What was seen of one run, in order. `on_step` is to be the run's. call: the keyword arguments with which the
+    transformer was called first."""
 
     adapter: Adapter
     blocks: list[Seen] = field(default_factory=list)
     steps: int = 0
+    call: Mapping[str, Any] = field(default_factory=dict)
     _call: int = -1
     _text: int = 0
     _raw: Streams = ()
@@ -65,6 +67,7 @@ class Watch:
 
     def begin(self, module: nn.Module, args: Any, call: Mapping[str, Any]) -> None:
         self._call += 1
+        self.call = self.call or dict(call)
         if "joint" in self.adapter.streams.values():
             self._text = self.adapter.text_length(call)
 
@@ -133,6 +136,26 @@ def layout(adapter: Adapter, one: Watch, other: Watch) -> tuple[int, Tensor]:
     return len(streams["text"]), streams["image"]
 
 
+def telling(adapter: Adapter, one: Watch, other: Watch, text: int) -> Tensor:
+    """Which of the `text` text tokens that the first block is given depend on the instruction: bool (text,). From two
+    plain runs that differ in their instructions, which may become different numbers of tokens."""
+    first, second = one.blocks[0], other.blocks[0]
+    order = adapter.streams[first.place[0]]
+    at = 0 if order == "joint" else order.index("text")
+    raw, others = first.raw[at], second.raw[at]
+    assert raw is not None
+    assert others is not None
+    alike = [
+        (a, b)
+        for a, b in zip(first.given, second.given, strict=True)
+        if (a.shape, b.shape) == (raw.shape, others.shape)
+    ]
+    both = min(text, second.text if order == "joint" else others.shape[1])
+    differ = torch.ones(text, dtype=torch.bool)
+    differ[:both] = torch.stack([_apart(a, b)[:both] for a, b in alike]).any(0)
+    return differ
+
+
 def following(one: Watch, other: Watch) -> list[Tensor]:
     """Per call of the transformer in a step, which rows follow the instruction: bool (batch,). From two plain runs that
     differ in their instructions."""
@@ -149,8 +172,20 @@ def pairs(one: Streams, other: Streams) -> list[tuple[Tensor, Tensor]]:
 
 
 def rows_that_differ(one: Streams, other: Streams) -> Tensor:
-    """bool (batch,)."""
-    return torch.stack([(a != b).flatten(1).any(1) for a, b in pairs(one, other)]).any(0)
+    """bool (batch,); texts of different lengths differ in every row."""
+    return torch.stack([_rows(a, b) for a, b in pairs(one, other)]).any(0)
+
+
+def _rows(a: Tensor, b: Tensor) -> Tensor:
+    return (a != b).flatten(1).any(1) if a.shape == b.shape else torch.ones(len(a), dtype=torch.bool)
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """Which tokens (batch, tokens, dim), as far as both go, are others: bool (tokens,). Another number of them changes
+    the last digits of all."""
+    both = min(a.shape[1], b.shape[1])
+    least = 0.0 if a.shape == b.shape else 1e-3 * float(a.abs().max())
+    return (a[:, :both] - b[:, :both]).abs().amax((0, 2)) > least
 
 
 def _differing(shape: torch.Size, one: list[Tensor], other: list[Tensor]) -> Tensor:

@@ -102,7 +102,7 @@ ADAPTERS = [
     adapter("size_is_what_the_pipeline_makes", bad.Rounded, "size() says 836 x 1252, but the pipeline makes 832"),
     adapter("size_is_what_the_pipeline_makes", bad.Turned, "size() makes 300 x 200 into 832 x 1248."),
     adapter(
-        "the_autoencoder_makes_the_round_trip", bad.FluxKontext, "The check cannot use the pipeline's autoencoder",
+        "the_autoencoder_makes_the_round_trip", bad.FluxKontext, "The checks cannot use the pipeline's autoencoder",
         pipeline=without_autoencoder,
     ),
     adapter(
@@ -120,6 +120,7 @@ ADAPTERS = [
     ),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.AllGenerated, "48 of 48 reference tokens moved in the"),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.Swapped, "The blocks of transformer_blocks do not return"),
+    adapter("the_instruction_is_what_is_marked", bad.Padded, "marks 16 tokens of 'change the light' and 16 of 'it'"),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.LongWords, "marks (512,) tokens, but there are 16."),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.NoWords, "instruction() marks no token."),
     adapter(
