@@ -50,7 +50,7 @@ class Attachment:
     _masks: dict[Any, Chosen] = field(default_factory=dict)
     _generated: int | None = None
     _words: Tensor | None = None
-    _lengths: tuple[int, int | None] = (0, None)  # of text and image, as the transformer is given them
+    _lengths: tuple[int | None, int | None] = (None, None)  # of text and image, as the transformer is given them
     _ran: int = 0  # hooked blocks, in the call under way
 
     @property
@@ -82,7 +82,9 @@ class Attachment:
             self._words = words_in(call, self.instruction)
             self._masks.clear()
         latents = call["hidden_states"]
-        self._lengths = self.adapter.text_length(call), latents.shape[1] if latents.ndim == 3 else None
+        told = "encoder_hidden_states" in call or "joint" in self.adapter.streams.values()
+        text = self.adapter.text_length(call) if told else None
+        self._lengths = text, latents.shape[1] if latents.ndim == 3 else None
         self._ran = 0
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -99,7 +101,7 @@ class Attachment:
     @property
     def text_length(self) -> int:
         """Of the call under way, how many text tokens the blocks are given."""
-        return self._lengths[0]
+        return self._lengths[0] or 0
 
     def pass_over(self) -> None:
         """Counts a block that ran and has no text left."""

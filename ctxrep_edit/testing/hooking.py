@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ctxrep_edit.plugins.adapter import Adapter
-from ctxrep_edit.repulsion.hooks import attach, detach
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import INSTRUCTION, OTHER_INSTRUCTION, SHORT_INSTRUCTION
 from ctxrep_edit.testing.running import Runner
@@ -41,9 +40,7 @@ class HookConformance(Runner):
         plain = self.run(pipeline, adapter)
         before = traces(pipeline)
         for name in adapter.scopes:
-            run = attach(pipeline, self.settings(adapter, name), particles=2, adapter=adapter)
-            self.run(pipeline, adapter)
-            detach(run)
+            self.run(pipeline, adapter, self.settings(adapter, name))
             left = left_behind(before, traces(pipeline))
             assert not left, f"Attached in the scope {name!r} and detached, something is left, in {left}."
         assert torch.equal(self.run(pipeline, adapter), plain), "Attached and detached, plain pictures are others."

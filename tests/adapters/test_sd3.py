@@ -91,7 +91,7 @@ def test_only_the_chosen_tokens_of_the_instructed_rows_move(
     pipeline: Any, picture: Image.Image, options: dict[str, Any], scope: str
 ) -> None:
     """After the first block, before what moved has spread."""
-    settings = Repulsion(scope=scope)
+    settings = Repulsion(scope=scope, anchor=False)
     before = outputs(pipeline, lambda: edit(picture, strength=0, **options))
     after = outputs(pipeline, lambda: edit(picture, repulsion=settings, **options))
     adapter = catalog.adapter_for(pipeline)
