@@ -48,7 +48,7 @@ def assemble(
         edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
     recipe |= {"stopped": True} if found.stopped else {}
-    shown_source = whole if restored else to_picture(case.source[0], shape)
+    shown_source = source.image if restored else to_picture(case.source[0], shape)
     return EditSet(
         case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds,
         credits=source.credits,

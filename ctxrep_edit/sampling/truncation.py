@@ -30,7 +30,7 @@ def told_once(pipeline: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
         return
     what = "; ".join(f"{who} leaves out {words!r}" for who, words in left.items())
     message = f"{type(pipeline).__name__} does not read the whole instruction: {what}. Say it in fewer words."
-    warnings.warn(message, TruncatedInstruction, stacklevel=4)
+    warnings.warn(message, TruncatedInstruction, stacklevel=5)
     with _unlogged(pipeline):
         yield
 

@@ -73,7 +73,7 @@ def test_dropping_says_so(pipeline: Any, picture: Image.Image) -> None:
     assert "0 edits, 2 dropped" in repr(none)
     assert none.sheet().size[0] > 0
     with pytest.raises(
-        InputError, match=r"The set holds no edit to compare: all were dropped\. Look at edits\.dropped"
+        InputError, match=r"The set holds no edit to compare\. Those that were dropped are in edits\.dropped"
     ):
         _ = none.vendi
 
