@@ -136,9 +136,11 @@ class Leaky(FluxKontext):
         return module
 
 
-class NoClock(FluxKontext):
-    def timestep(self, call: Mapping[str, Any]) -> float:
-        return 0.0
+class OtherScope(FluxKontext):
+    """Repels in another scope than the one that was asked for."""
+
+    def scope(self, name: str | None) -> Scope:
+        return super().scope("generated")
 
 
 class AllGenerated(FluxKontext):

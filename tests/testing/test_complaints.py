@@ -115,8 +115,8 @@ ADAPTERS = [
     adapter("an_exception_after_a_step_leaves_no_trace", bad.Leaky, "something is left on the pipeline, in trans"),
     adapter("an_exception_in_a_block_leaves_no_trace", bad.Leaky, "something is left on the pipeline, in trans"),
     adapter(
-        "it_moves_in_its_steps_and_blocks_alone", bad.NoClock,
-        "The scope 'context' moved tokens at transformer_blocks[0] in step 3, which is outside of its steps or blocks.",
+        "it_moves_in_its_steps_and_blocks_alone", bad.OtherScope,
+        "The scope 'context' moved tokens at single_transformer_blocks[0] in step 0, which is outside",
     ),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.AllGenerated, "48 of 48 reference tokens moved in the"),
     adapter("it_moves_the_tokens_of_its_scope_alone", bad.Swapped, "The blocks of transformer_blocks do not return"),
