@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,9 +70,11 @@ def cost(image: Path | None, instruction: str, n: int, count: int, as_json: bool
     """Time of repelled over plain sampling, in turn, as a ratio pair by pair."""
     import skimage.data
 
+    from ctxrep_edit import encode_json
+
     found = summary(list(pairs(image or skimage.data.astronaut(), instruction, n, count, **options)))
     if as_json:
-        click.echo(json.dumps({"n": n, "pairs": count, **found}))
+        click.echo(encode_json({"n": n, "pairs": count, **found}, None))
         return
     click.echo(
         f"plain {found['plain']:.3f} s, repelled {found['repelled']:.3f} s; ratio {found['ratio']:.3f} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,12 @@ class Sidecar(Exporter):
     summary = "edits.json, everything but the pixels"
 
     def export(self, edits: EditSet, folder: Path) -> None:
-        (folder / "edits.json").write_text(json.dumps(edits.to_dict(), indent=2) + "\n", "utf-8")
+        from ctxrep_edit import encode_json
+
+        (folder / "edits.json").write_text(encode_json(edits.to_dict()) + "\n", "utf-8")
 
 
 def _recipe(edits: EditSet, **more: object) -> str:
-    return json.dumps({"instruction": edits.instruction, **edits.recipe, **more})
+    from ctxrep_edit import encode_json
+
+    return encode_json({"instruction": edits.instruction, **edits.recipe, **more}, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit import InputError, OutputError
+from ctxrep_edit import InputError, OutputError, encode_json
 
 if TYPE_CHECKING:
     from ctxrep_plugins.bench.spread.methods import Method
@@ -90,7 +89,7 @@ def spread(
                     found.fail(how, f"{type(error).__name__}: {error}")
                     warnings.warn(f"The method {how.label} failed and is left out: {error}", stacklevel=1)
             rows += found.rows(compared, photos)
-    text = json.dumps(rows, indent=2)
+    text = encode_json(rows)
     if file is not None:
         _save(file, text.encode() + b"\n")
     if markdown is not None:

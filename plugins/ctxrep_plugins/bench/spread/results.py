@@ -14,7 +14,7 @@ from ctxrep_plugins.bench.spread.summary import summary
 from ctxrep_plugins.bench.spread.trials import Trial
 from ctxrep_plugins.bench.tasks import Task
 
-from ctxrep_edit import CtxrepError, InputError, OutputError
+from ctxrep_edit import CtxrepError, InputError, OutputError, encode_json
 
 VERSION = 3  # of the trials file
 Row = dict[str, Any]
@@ -72,8 +72,7 @@ class Results:
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._stream is not None:
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
-            self._stream.write(json.dumps(finite) + "\n")
+            self._stream.write(encode_json(entry, None) + "\n")
             self._stream.flush()
 
     def has(self, task: Task, how: Method) -> bool:
