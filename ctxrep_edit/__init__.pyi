@@ -32,6 +32,7 @@ from .repulsion.hooks import attach, detach, repelled
 from .results.editset import Edit, EditSet
 from .results.png import encode_png
 from .results.sheet import contact_sheet
+from .results.valid_json import encode_json
 from .sampling.pipelines import OutsideItsWorld, load_pipeline
 from .sampling.run import round_trip
 from .sampling.truncation import TruncatedInstruction
@@ -91,6 +92,7 @@ __all__ = [
     "default_settings",
     "detach",
     "diverse_edit",
+    "encode_json",
     "encode_png",
     "ensure_weights",
     "hookimpl",

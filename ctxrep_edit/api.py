@@ -65,8 +65,8 @@ def diverse_edit(
         100 megapixels: 3 GB); it realigns too. An edit of the whole picture has no outside. Transparency of the source
         is laid on white for the model; only restored edits have it again, outside the region.
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
-        again, at most `retries` times, each time half as strongly, from other noise and repelled from the kept ones,
-        and then returns them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
+        again, at most `retries` times, each time from other noise and repelled from the kept ones, and then returns
+        them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     instruction_mask: with `prompt_embeds`, which of their tokens are words: bool (tokens,), a tensor, array or list.
@@ -104,14 +104,15 @@ def assess(
 ) -> EditSet:  # fmt: skip
     """The `edits` of `source`, whoever made them, as a set with verdicts, regions and spread.
 
-    All pictures are brought to one size by Lanczos: that of the source, made smaller in its aspect where its longer
-    side is above 768 pixels, and larger where its shorter one is below 64. An edit whose aspect differs by more
-    than 5 % is refused. mask: where edits were allowed, in the aspect of `source`, as in `diverse_edit`. checks: None
-    asks the default ones. As no autoencoder is known, what an edit may lose is counted from the source itself. The
-    `seed` of an edit is its number, from 0; recipe says at which `size` was measured, and which were `given`: the
-    source's, then the edits'.
+    All pictures are brought to one size by Lanczos, in the source's aspect: the source's own or that of the smallest
+    edit, whichever has fewer pixels, made smaller where the longer side is above 768 pixels, and larger where the
+    shorter one is below 48. Where the aspect of an edit differs, it is found out whether it was stretched, cropped or
+    padded, and undone; the verdict of `alignment` says so. mask: where edits were allowed, in the aspect of `source`,
+    as in `diverse_edit`. checks: None asks the default ones. As no autoencoder is known, what an edit may lose is
+    counted from the source itself. The `name` of an edit is that of its file, its seed None; recipe says at which
+    `size` was measured, and which were `given`: the source's, then the edits'.
 
-    Raises InputError for pictures that cannot be used, for no edits, and for a source that is more than twelve times
+    Raises InputError for pictures that cannot be used, for no edits, and for pictures that are more than twelve times
     as long as wide; WeightsError.
     """
     # 1. Everything that can be wrong is found before anything is measured.
@@ -121,8 +122,11 @@ def assess(
         check.prepare()
     # 2. The edits are judged as if we had made them.
     n = len(given.edits)
-    case = Case(given.source, given.edits, given.mask, instruction, False, lambda: given.source)
+    case = Case(given.source, given.edits, given.mask, instruction, False, lambda: given.source, frames=given.frames)
     found = Candidates(given.edits, list(range(n)), [None] * n, 0, case, judge(case, asked))
     # 3. The set.
-    recipe = {"ctxrep_edit": __version__, "model": None, "n": n, "checks": [check.name for check in asked]}
-    return assemble(found, Source(given.picture), {**recipe, "given": [list(size) for size in given.sizes]})
+    recipe = {
+        "ctxrep_edit": __version__, "model": None, "n": n, "checks": [check.name for check in asked],
+        "given": [list(size) for size in given.sizes],
+    }  # fmt: skip
+    return assemble(found, Source(given.picture), recipe, names=given.names)

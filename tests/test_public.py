@@ -18,8 +18,8 @@ PUBLIC = """
     MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion RepulsionError
     Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict WeightsError
     adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet default_settings detach
-    diverse_edit encode_png ensure_weights hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps luma
-    orientation read_image register repelled round_trip to_tensor unregister vendi_score
+    diverse_edit encode_json encode_png ensure_weights hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps
+    luma orientation read_image register repelled round_trip to_tensor unregister vendi_score
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance draws_unasked references may_lack classes transformer "
@@ -29,13 +29,13 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",
     "Check": "name summary prepare verdicts",
-    "Case": "source edits mask instruction first_is_plain round_trip realign restore evidence",
-    "Verdict": "kept measure value bound reason details to_dict",
+    "Case": "source edits mask instruction first_is_plain round_trip realign restore frames evidence",
+    "Verdict": "kept measure value bound reason details not_asked objects to_dict",
     "Embedder": "name summary embed",
     "Exporter": "name summary export",
-    "EmbeddedModel": "name folder summary knows advice",
+    "EmbeddedModel": "name folder summary knows advice checks",
     "Repulsion": "scope strength eta steps schedule iterations objective keep_norm guidance anchor active share",
-    "Edit": "image seed index verdicts strength region file faithful verdict lpips to_dict",
+    "Edit": "image seed index verdicts strength region name label file faithful verdict lpips to_dict",
     "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits images vendi vendi_in row "
     "sheet to_dict save load report index count",
 }

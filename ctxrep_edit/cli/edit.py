@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxrep_edit.errors import InputError, OutputError, Unfaithful
+from ctxrep_edit.results.valid_json import encode_json
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Exporter
@@ -181,7 +181,7 @@ def _print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
         own = folder / name if len(sets) > 1 else folder
         vendi = None if no_check or not edits else round(edits.vendi, 4)
         found[name] = {**edits.to_dict(), "vendi": vendi, "folder": str(own)}
-    click.echo(json.dumps(found if len(sets) > 1 else next(iter(found.values())), indent=2))
+    click.echo(encode_json(found if len(sets) > 1 else next(iter(found.values()))))
 
 
 def _print(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:

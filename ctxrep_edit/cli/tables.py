@@ -27,12 +27,18 @@ def edits_table(sets: Mapping[str, EditSet]) -> Table:
     from rich.table import Table
 
     judged = any(edit.verdict for edits in sets.values() for edit in everyone(edits))
+    origin = "file" if any(edit.name for edits in sets.values() for edit in everyone(edits)) else "seed"
     table = Table(title=shown(next(iter(sets.values())).instruction), title_justify="left")
-    for heading in ("set",) * (len(sets) > 1) + ("edit", "seed", "verdict") + ("measured", "value", "bound") * judged:
+    for heading in ("set",) * (len(sets) > 1) + ("edit", origin, "verdict") + ("measured", "value", "bound") * judged:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("value", "bound") else "left")
     for name, edits in sets.items():
         for edit in everyone(edits):
-            cells = (str(edit.index + 1), str(edit.seed), _verdict(edit, edits), *(_measured(edit) if judged else ()))
+            cells = (
+                str(edit.index + 1),
+                shown(str(edit.name or edit.seed)),
+                _verdict(edit, edits),
+                *(_measured(edit) if judged else ()),
+            )
             table.add_row(*(name,) * (len(sets) > 1), *cells)
         table.add_section()
     return table

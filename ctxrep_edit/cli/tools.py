@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +15,10 @@ from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins import loading as installed
 from ctxrep_edit.plugins.hookspecs import API_VERSION
+from ctxrep_edit.results.valid_json import encode_json
+
+if TYPE_CHECKING:
+    from ctxrep_edit.results.editset import EditSet
 
 
 @click.command()
@@ -32,7 +35,8 @@ def assess(
 ) -> None:  # fmt: skip
     """Score EDITS of SOURCE, whoever made them: what changed, where, by how much, and how they spread.
 
-    All are measured at one size: the source's, within 64 to 768 pixels. Others are brought to it by Lanczos.
+    All are measured at one size: the source's or the smallest edit's, within 48 to 768 pixels. Others are brought to it
+    by Lanczos. Stretched, cropped and padded edits are laid back on their source.
     """
     for output in (file, page):
         _spare(output, (source, *edits, *([] if mask is None else [mask])))
@@ -41,7 +45,7 @@ def assess(
 
     found = score(source, edits, mask, checks=checks or None)
     stated = {**found.to_dict(), "vendi": round(found.vendi, 4), "files": [str(edit) for edit in edits]}
-    text = json.dumps(stated, indent=2)
+    text = encode_json(stated)
     if file is not None:
         try:
             file.write_text(text + "\n", "utf-8")
@@ -53,12 +57,21 @@ def assess(
         click.echo(text)
         return
     terminal().print(edits_table({"assessed": found}))
-    for line in objections({"assessed": found}):
+    for line in (*objections({"assessed": found}), *_reframed(found)):
         click.echo(wrapped(line))
     width, height = found.recipe["size"]
     others = dict.fromkeys(f"{w} x {h}" for w, h in found.recipe["given"] if [w, h] != [width, height])
     how = f", brought there by Lanczos from {', '.join(others)}" if others else ""
     click.echo(f"Measured at {width} x {height} pixels{how}. Vendi score {found.vendi:.2f} of {len(found)}.")
+
+
+def _reframed(found: EditSet) -> Iterator[str]:
+    """Which edits were stretched, cropped or padded, where no objection says it."""
+    for edit in found:
+        verdict = edit.verdicts.get("alignment")
+        frame = verdict.details.get("frame", {}) if verdict else {}
+        if verdict and not verdict.objects and frame.get("how", "same") != "same":
+            yield f"edit {edit.index + 1}: {verdict.reason}"
 
 
 def _spare(output: Path | None, given: Sequence[Path]) -> None:
@@ -82,9 +95,7 @@ def models(as_json: bool) -> None:
         drivers = {pipeline: adapter.name for pipeline, adapter in known}
         scopes = {adapter.name: {name: scope.summary for name, scope in adapter.scopes.items()} for _, adapter in known}
         defaults = {adapter.name: adapter.default.scope for _, adapter in known}
-        click.echo(
-            json.dumps({"models": brought, "pipelines": drivers, "scopes": scopes, "default": defaults}, indent=2)
-        )
+        click.echo(encode_json({"models": brought, "pipelines": drivers, "scopes": scopes, "default": defaults}))
         return
     click.echo("Embedded models:")
     for model in catalog.MODELS.all().values():
@@ -132,7 +143,7 @@ def doctor(as_json: bool) -> None:
 
     findings = examine()
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        click.echo(encode_json([asdict(finding) for finding in findings]))
     for finding in () if as_json else findings:
         click.echo(
             f"{'ok ' if finding.good else 'BAD'}  {finding.what}"
@@ -152,7 +163,7 @@ def plugins(as_json: bool) -> None:
             {**record.to_dict(), "provides": [f"{what} {name}" for what, name in provided.get(record.name, [])]}
             for record in records
         ]
-        click.echo(json.dumps({"api": API_VERSION, "plugins": rows}, indent=2))
+        click.echo(encode_json({"api": API_VERSION, "plugins": rows}))
         return
     from ctxrep_edit.cli.tables import shown, wrapped
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from ctxrep_edit.faithfulness.evidence import Evidence, Register
+    from ctxrep_edit.faithfulness.frames import Frame
 
 
 @dataclass
@@ -21,7 +22,8 @@ class Case:
     said. instruction: in words. first_is_plain: whether the first edit is the one that the model gives unmoved.
     round_trip: makes (1, 3, h, w), the source through the pipeline's autoencoder, which no edit can beat. realign:
     whether edits that came back shifted or zoomed are moved back before they are returned. restore: whether they get
-    the source's own pixels back outside their region; that moves them back too.
+    the source's own pixels back outside their region; that moves them back too. frames: of pictures that were given,
+    how each of them lay on the source, which is undone; empty for a pipeline's.
     """
 
     source: torch.Tensor
@@ -32,16 +34,21 @@ class Case:
     round_trip: Callable[[], torch.Tensor]
     realign: bool = False
     restore: bool = False
+    frames: Sequence[Frame] = ()
 
     _register: Register | None = field(default=None, init=False, repr=False, compare=False)
 
     @cached_property
     def evidence(self) -> Evidence:
         """The edits moved back onto the source, and where each was edited: found once, for all checks."""
+        import torch
+
         from ctxrep_edit.faithfulness.evidence import Register, gather
 
         self._register = self._register or Register(self.source, self.round_trip())
-        return gather(self._register, self.edits, self.mask, restore=self.restore)
+        h, w = self.edits.shape[2:]
+        shown = torch.stack([frame.shown(h, w) for frame in self.frames]) if self.frames else None
+        return gather(self._register, self.edits, self.mask, shown, restore=self.restore)
 
 
 def remade(case: Case, edits: torch.Tensor, again: Sequence[int]) -> Case:

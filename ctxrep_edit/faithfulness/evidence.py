@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ctxrep_edit.faithfulness.regions import estimate_regions
+from ctxrep_edit.faithfulness.regions import differences, estimate_regions
 from ctxrep_edit.faithfulness.registration import Motion, Still, find_motion, move, move_back
 from ctxrep_edit.faithfulness.residuals import Explainer
 from ctxrep_edit.faithfulness.restoration import opacity
@@ -30,7 +30,9 @@ class Evidence:
     where: whether the caller's mask says where the edit was allowed, or it was estimated; or whether it is an edit of
         the whole picture.
     regions: bool (n, h, w), where each was edited; all True for the whole.
-    seen: bool (n, h, w), False where moving back left the border without pixels.
+    seen: bool (n, h, w), False where moving back left the border without pixels, or an edit was cropped.
+    changes: (n, h, w) in [0, 1], by how much each edit differs from an untouched one, before anything was restored:
+        the mean absolute difference of the channels, each averaged over 3 x 3 pixels; 0 where it is not seen.
     """
 
     source: Tensor
@@ -40,6 +42,7 @@ class Evidence:
     where: Where
     regions: Tensor
     seen: Tensor
+    changes: Tensor
 
     @cached_property
     def unexplained(self) -> Tensor:
@@ -78,17 +81,19 @@ class Register:
         self._still = Still(source[0])
         self._placed: dict[int, Placed] = {}
 
-    def place(self, i: int, edit: Tensor) -> Placed:
-        """Edit number i, (3, h, w) in [0, 1]."""
+    def place(self, i: int, edit: Tensor, shown: Tensor) -> Placed:
+        """Edit number i, (3, h, w) in [0, 1]. shown: bool (h, w), where it has pixels."""
         if i not in self._placed:
-            self._placed[i] = self._place(edit)
+            self._placed[i] = self._place(edit, shown)
         return self._placed[i]
 
-    def _place(self, edit: Tensor) -> Placed:
+    def _place(self, edit: Tensor, shown: Tensor) -> Placed:
         motion = find_motion(self._still, edit)
         if not motion:
-            return Placed(motion, edit, self.trip[0], torch.ones(edit.shape[1:], dtype=torch.bool))
+            return Placed(motion, edit, self.trip[0], shown)
         back, seen = move_back(edit, motion)
+        if not shown.all():
+            seen &= move_back(shown.float()[None], motion)[0][0] > 0.99
         return Placed(motion, back, move_back(move(self.trip[0], motion), motion)[0], seen)
 
     def without(self, again: Sequence[int]) -> Register:
@@ -98,20 +103,25 @@ class Register:
         return other
 
 
-def gather(register: Register, edits: Tensor, mask: Tensor | None = None, *, restore: bool = False) -> Evidence:
+def gather(
+    register: Register, edits: Tensor, mask: Tensor | None = None, shown: Tensor | None = None, *, restore: bool = False
+) -> Evidence:
     """Registers the edits, then takes their regions from the mask, bool (h, w), or estimates them.
 
-    edits: (n, 3, h, w) in [0, 1]. restore: puts the source back outside the regions.
+    edits: (n, 3, h, w) in [0, 1]. shown: bool (n, h, w), where they have pixels; None: everywhere. restore: puts the
+    source back outside the regions.
     """
-    placed = [register.place(i, edit) for i, edit in enumerate(edits)]
+    shown = torch.ones_like(edits[:, 0], dtype=torch.bool) if shown is None else shown
+    placed = [register.place(i, edit, there) for i, (edit, there) in enumerate(zip(edits, shown, strict=True))]
     source, motions = register.source, [one.motion for one in placed]
     aligned, untouched, seen = (torch.stack([getattr(one, x) for one in placed]) for x in ("edit", "untouched", "seen"))
+    found = differences(torch.where(seen[:, None], aligned, untouched), untouched)
     if mask is None:
-        regions, whole = estimate_regions(torch.where(seen[:, None], aligned, untouched), untouched)
+        regions, whole = estimate_regions(found)
     else:
         regions, whole = mask.expand(len(edits), -1, -1), bool(mask.all())
     where: Where = "whole" if whole else "estimated" if mask is None else "mask"
     if restore and not whole:
-        shown = torch.stack([opacity(region & there) for region, there in zip(regions, seen, strict=True)])[:, None]
-        aligned, untouched = source + shown * (aligned - source), source.expand_as(aligned)
-    return Evidence(source, motions, aligned, untouched, where, regions, seen)
+        visible = torch.stack([opacity(region & there) for region, there in zip(regions, seen, strict=True)])[:, None]
+        aligned, untouched = source + visible * (aligned - source), source.expand_as(aligned)
+    return Evidence(source, motions, aligned, untouched, where, regions, seen, found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -16,17 +15,18 @@ from ctxrep_edit.plugins.contracts import Check, Verdict
 from ctxrep_edit.plugins.loading import STRICT, BrokenPlugin
 
 DEFAULT_CHECKS = (
-    "preservation", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity", "grain",
+    "preservation", "change", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity",
+    "grain",
 )  # fmt: skip
-"""What preserve="auto" asks."""
+"""What preserve="auto" asks, beside the checks of an embedded model."""
 
 
-def checks_named(preserve: str | Sequence[str | Check]) -> list[Check]:
-    """From "auto", "off" or names and checks to checks. Raises InputError."""
+def checks_named(preserve: str | Sequence[str | Check], also: Sequence[str] = ()) -> list[Check]:
+    """From "auto", "off" or names and checks to checks. also: what "auto" asks too. Raises InputError."""
     if preserve not in ("auto", "off") and (isinstance(preserve, str) or not isinstance(preserve, Sequence)):
         raise InputError(f"preserve is {preserve!r}, but must be 'auto', 'off' or a list of checks.")
     if isinstance(preserve, str):
-        preserve = DEFAULT_CHECKS if preserve == "auto" else ()
+        preserve = (*DEFAULT_CHECKS, *also) if preserve == "auto" else ()
     return [catalog.CHECKS.get(check) for check in preserve]
 
 
@@ -54,4 +54,4 @@ def _ask(check: Check, case: Case) -> Sequence[Verdict]:
         if os.environ.get(STRICT, "") not in ("", "0"):
             raise PluginError(message) from error
         warnings.warn(message, BrokenPlugin, stacklevel=4)
-        return [Verdict(False, "nothing", math.nan, math.nan, f"not judged: {cause}")] * n
+        return [Verdict(False, "nothing", None, None, f"not judged: {cause}")] * n

@@ -92,7 +92,7 @@ def find_motion(source: Tensor | Still, edit: Tensor) -> Motion:
     spectrum = np.fft.fft2(field)
 
     def likeness(motion: npt.NDArray[np.float64]) -> float:
-        return _correlation(_field(_warp(still, motion[0], motion[1], 1 + motion[2] / 50)), field)
+        return correlation(_field(_warp(still, motion[0], motion[1], 1 + motion[2] / 50)), field)
 
     best = np.zeros(3)  # dy, dx, 50 (zoom - 1): each counts about as much
     unmoved = most = likeness(best)
@@ -163,7 +163,8 @@ def _field(grey: Grey) -> Field:
     return np.asarray((dx + 1j * dy) / (length + np.median(length) + 2e-3), np.complex64)
 
 
-def _correlation(a: Field, b: Field) -> float:
+def correlation(a: Field, b: Field) -> float:
+    """How well the directions of two pictures' gradients agree: at most 1, about 0 for strangers."""
     power = float((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum())
     return float((a * b.conj()).real.sum() / np.sqrt(max(power, 1e-12)))
 

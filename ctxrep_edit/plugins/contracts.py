@@ -87,17 +87,28 @@ class Strategy(ABC):
 class Verdict:
     """What one check says of one edit.
 
-    measure: what was measured, such as "LPIPS outside the edit". value: of that measure. bound: what it may be at
-    most, or at least where the check says so. reason: one sentence. details: whatever else the check knows, as JSON
-    takes it.
+    kept: False is an objection; None: the check was not asked of such an edit. measure: what was measured, such as
+    "LPIPS outside the edit". value: of that measure, finite. bound: what it may be at most, or at least where the check
+    says so. Both are None where nothing was measured. reason: one sentence. details: whatever else the check knows, as
+    JSON takes it.
     """
 
-    kept: bool
+    kept: bool | None
     measure: str
-    value: float
-    bound: float
+    value: float | None
+    bound: float | None
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def not_asked(cls, measure: str, why: str, details: Mapping[str, Any] | None = None) -> Verdict:
+        """Of a check that has nothing to measure in an edit. why: half a sentence."""
+        return cls(None, measure, None, None, f"not asked: {why}", details or {})
+
+    @property
+    def objects(self) -> bool:
+        """Whether the check objects to the edit."""
+        return self.kept is not None and not self.kept
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,7 +161,8 @@ class EmbeddedModel:
     """A model that ships with a plugin.
 
     folder: a diffusers pipeline folder. summary: one line for people. knows: whether an instruction belongs to what
-    the model was trained on; advice: what to tell someone whose instruction does not.
+    the model was trained on; advice: what to tell someone whose instruction does not. checks: names of checks that are
+    asked by default beside `DEFAULT_CHECKS`, of instructions that it knows.
     """
 
     name: str
@@ -158,3 +170,4 @@ class EmbeddedModel:
     summary: str
     knows: Callable[[str], bool]
     advice: str
+    checks: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,17 @@ from ctxrep_edit.sampling.rounds import Candidates
 
 
 def assemble(
-    found: Candidates, source: Source, recipe: Mapping[str, Any], allowed: Image.Image | None = None
+    found: Candidates,
+    source: Source,
+    recipe: Mapping[str, Any],
+    allowed: Image.Image | None = None,
+    names: Sequence[str] | None = None,
 ) -> EditSet:
     """The candidates as edits.
 
     Edits have the model's resolution in the aspect of `source`; restored ones have its size, and its transparency
     outside the region. allowed: the caller's mask at that size, of mode L, to whose very border edits are restored.
+    names: of pictures that were given, which have no seeds.
     """
     case, whole = found.case, source.layer or source.image
     size = found.images.shape[3], found.images.shape[2]
@@ -45,7 +50,8 @@ def assemble(
                 if not seen.all():
                     where = ImageChops.darker(region, _enlarged(seen, whole.size))
                 picture = restore(whole, picture, where)
-        edits.append(Edit(picture, found.seeds[i], i, found.verdicts[i], found.strengths[i], region))
+        seed, name = (found.seeds[i], "") if names is None else (None, names[i])
+        edits.append(Edit(picture, seed, i, found.verdicts[i], found.strengths[i], region, name))
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
     recipe |= {"stopped": True} if found.stopped else {}
     shown_source = source.image if restored else to_picture(case.source[0], shape)

@@ -30,18 +30,20 @@ class Edit:
     """One candidate.
 
     image: RGB in sRGB, in the source's aspect; RGBA where it was restored onto a source with transparency. seed: of
-    this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)` starts from it. index: position in the set,
-    from 0. verdicts: what each check says, by the check's name; empty where none was asked. strength: with which it was
-    moved; 0 for a plain edit, None where the raw eta was given. region: white where the edit was allowed or found, of
-    the image's size; None where no check looked.
+    this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)` starts from it; None for a picture that was
+    given. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty where none was
+    asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given. region: white where
+    the edit was allowed or found, of the image's size; None where no check looked. name: of the file that was given,
+    else "".
     """
 
     image: Image.Image
-    seed: int
+    seed: int | None
     index: int
     verdicts: Mapping[str, Verdict]
     strength: float | None
     region: Image.Image | None = None
+    name: str = ""
 
     @property
     def file(self) -> str:
@@ -49,15 +51,20 @@ class Edit:
         return f"edit-{self.index + 1}.png"
 
     @property
+    def label(self) -> str:
+        """What to call it: its file's name, its seed, or its number."""
+        return self.name or (f"edit {self.index + 1}" if self.seed is None else f"seed {self.seed}")
+
+    @property
     def faithful(self) -> bool:
         """Whether no check objects."""
-        return all(verdict.kept for verdict in self.verdicts.values())
+        return not any(verdict.objects for verdict in self.verdicts.values())
 
     @property
     def verdict(self) -> Verdict | None:
         """The verdict that decides: the first that objects, else the first; None where no check was asked."""
-        said = list(self.verdicts.values())
-        return next((verdict for verdict in said if not verdict.kept), said[0] if said else None)
+        said = [verdict for verdict in self.verdicts.values() if verdict.kept is not None]
+        return next((verdict for verdict in said if verdict.objects), said[0] if said else None)
 
     @property
     def lpips(self) -> float | None:
@@ -68,13 +75,14 @@ class Edit:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON takes it."""
         verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
-        stated = {"index": self.index, "file": self.file, "seed": self.seed, "strength": self.strength}
+        named = {"name": self.name} if self.name else {}
+        stated = {"index": self.index, "file": self.file, **named, "seed": self.seed, "strength": self.strength}
         return {**stated, "verdicts": verdicts}
 
     def __repr__(self) -> str:
         said = "" if self.verdict is None else f", {'kept' if self.faithful else 'changed'}: {self.verdict.reason}"
         width, height = self.image.size
-        return f"<Edit {self.index + 1}: seed {self.seed}, {width} x {height} pixels{said}>"
+        return f"<Edit {self.index + 1}: {self.label}, {width} x {height} pixels{said}>"
 
     def _repr_png_(self) -> bytes:
         return encode_png(self.image)
@@ -146,7 +154,7 @@ class EditSet(Sequence[Edit]):
         cells = [Cell(self.source, "source")]
         for edit in self.edits:
             score = "" if edit.lpips is None else f", LPIPS {edit.lpips:.3f}"
-            cells.append(Cell(edit.image, f"seed {edit.seed}{score}", edit.verdict.kept if edit.verdict else None))
+            cells.append(Cell(edit.image, f"{edit.label}{score}", edit.verdict.kept if edit.verdict else None))
         return Row(heading or self.instruction, cells)
 
     def sheet(self) -> Image.Image:
@@ -222,10 +230,11 @@ class EditSet(Sequence[Edit]):
         return export_file(self, file, "report", "report.html")
 
     def __repr__(self) -> str:
-        checked = [edit.verdict.kept for edit in self.edits if edit.verdict]
+        checked = [edit.faithful for edit in self.edits if edit.verdict]
         kept = f", {sum(checked)} of {len(checked)} kept the rest" if checked else ""
         kept += f", {len(self.dropped)} dropped" if self.dropped else ""
-        seeds = f", seeds {self.edits[0].seed}-{self.edits[-1].seed}" if self.edits else ""
+        known = [edit.seed for edit in self.edits if edit.seed is not None]
+        seeds = f", seeds {known[0]}-{known[-1]}" if known else ""
         return f"<EditSet {self.instruction!r}: {len(self)} edits{seeds}{kept}, {self.seconds:.1f} s>"
 
     def _repr_png_(self) -> bytes:
@@ -240,7 +249,15 @@ def _edit(stated: Mapping[str, Any], folder: Path) -> Edit:
     """From what `Edit.to_dict` says, and the picture beside it."""
     verdicts = {name: Verdict(**verdict) for name, verdict in stated["verdicts"].items()}
     name = Path(stated["file"]).name
-    return Edit(open_picture(folder / name, name), stated["seed"], stated["index"], verdicts, stated["strength"])
+    return Edit(
+        open_picture(folder / name, name),
+        stated["seed"],
+        stated["index"],
+        verdicts,
+        stated["strength"],
+        None,
+        stated.get("name", ""),
+    )
 
 
 def _cause(error: Exception) -> str:

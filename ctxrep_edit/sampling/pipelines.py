@@ -13,6 +13,7 @@ from typing import Any
 from ctxrep_edit.errors import ModelError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import EmbeddedModel
 
 DEFAULT_MODEL = "kontext-nano"
 
@@ -70,16 +71,22 @@ def describe_device() -> str:
 
 def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> None:
     """Warns with OutsideItsWorld where an embedded model would be asked for what it was never taught."""
-    origin = getattr(pipeline, "config", {}).get("_name_or_path") if pipeline is not None else None
+    embedded = embedded_model(model, pipeline)
+    if embedded is not None and not embedded.knows(instruction):
+        message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
+        warnings.warn(message, OutsideItsWorld, stacklevel=5)
+
+
+def embedded_model(model: str | Path | None, pipeline: Any) -> EmbeddedModel | None:
+    """The embedded model in use: by its name, by its folder, or as a pipeline that was loaded from there."""
+    origin = str(model or DEFAULT_MODEL)
+    if pipeline is not None:
+        config = getattr(pipeline, "config", None)  # whatever was given is not looked at yet
+        origin = str(config.get("_name_or_path") or "") if isinstance(config, Mapping) else ""
     for embedded in catalog.MODELS.all().values():
-        chosen = (
-            str(embedded.folder) == str(origin)
-            if pipeline is not None
-            else embedded.name == str(model or DEFAULT_MODEL)
-        )
-        if chosen and not embedded.knows(instruction):
-            message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
-            warnings.warn(message, OutsideItsWorld, stacklevel=5)
+        if origin == embedded.name or (origin and Path(origin).resolve() == embedded.folder.resolve()):
+            return embedded
+    return None
 
 
 def check_readable(pipeline: Any, adapter: Adapter, options: Mapping[str, Any]) -> None:

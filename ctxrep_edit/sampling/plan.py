@@ -101,7 +101,9 @@ def plan(
     _check_switches(realign=realign, restore=restore, progress=progress)
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
-    mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve)
+    embedded = pipelines.embedded_model(model, pipeline)
+    also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
+    mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve, also)
     _check_policy(on_unfaithful, retries, checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:

@@ -39,7 +39,7 @@ class Candidates:
 
     @property
     def unfaithful(self) -> list[int]:
-        return [i for i, said in enumerate(self.verdicts) if not all(verdict.kept for verdict in said.values())]
+        return [i for i, said in enumerate(self.verdicts) if any(verdict.objects for verdict in said.values())]
 
 
 def carry_out(plan: Plan) -> Candidates:
@@ -102,12 +102,12 @@ def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
 
 
 def _retry(rounds: _Rounds, bank: Bank, found: Candidates) -> Candidates:
-    """Makes unfaithful candidates again, at most `plan.retries` times, each time from unused noise, half as strongly.
+    """Makes unfaithful candidates again, at most `plan.retries` times, each time from unused noise.
 
     The new ones are repelled from one another and from those that are kept, whose tokens `bank` has from when they were
-    made. A strategy that noted none there gets the plain first candidates to run along instead, so that an anchor
-    repels the new ones. An unfaithful anchor is made again as one, unmoved. A candidate that never passes is its last
-    attempt, with its verdict.
+    made, as strongly as these were: what is repelled less falls back on the typical answer. A strategy that noted none
+    there gets the plain first candidates to run along instead, so that an anchor repels the new ones. An unfaithful
+    anchor is made again as one, unmoved. A candidate that never passes is its last attempt, with its verdict.
     """
     plan, n, first = rounds.plan, len(found.seeds), found.seeds[0]
     bank.join(range(n))
@@ -122,12 +122,12 @@ def _retry(rounds: _Rounds, bank: Bank, found: Candidates) -> Candidates:
         bank.noting = bank.noting and number < plan.retries
         along = range(0 if bank or found.still == n else found.still)
         batch = sorted({*again, *along})
-        weaker = replace(_weaker(plan.settings, number), anchor=plan.settings.anchor and batch[0] == 0)
-        made, run = rounds.make([seeds[i] for i in batch], weaker)
+        settings = replace(plan.settings, anchor=plan.settings.anchor and batch[0] == 0)
+        made, run = rounds.make([seeds[i] for i in batch], settings)
         bank.join(batch)
         for row, i in enumerate(batch):
             if i in again:
-                images[i], seeds[i], strengths[i] = made[row], run.seeds[row], _strength(weaker, row, run)
+                images[i], seeds[i], strengths[i] = made[row], run.seeds[row], _strength(settings, row, run)
         case = remade(found.case, images, again)
         found = replace(
             found, images=images, seeds=seeds, strengths=strengths, case=case, verdicts=judge(case, plan.checks),
@@ -141,9 +141,3 @@ def _strength(settings: Repulsion, row: int, run: Run) -> float | None:
     if row < run.still:
         return 0.0
     return settings.strength if settings.eta is None else None
-
-
-def _weaker(settings: Repulsion, number: int) -> Repulsion:
-    if settings.eta is not None:
-        return replace(settings, eta=settings.eta / 2**number)
-    return replace(settings, strength=settings.strength / 2**number)

@@ -17,5 +17,9 @@ def test_faithful_counts_what_is_caught_and_what_is_flagged_wrongly() -> None:
     rows = {(row["edits"], row["what"], row["region"]): row for row in found["flagged"]}
     assert rows["part", "right", "estimated"]["n"] == rows["whole", "right", "estimated"]["n"] == 18
     assert rows["part", "right", "estimated"]["flagged"] <= 0.06
+    assert rows["part", "right, alone of its kind", "estimated"]["flagged"] == 0
+    for kind in ("part", "whole"):
+        for region in ("estimated", "mask"):
+            assert rows[kind, "empty", region]["by"]["change"] == rows[kind, "empty", region]["n"] == 3
     for fault in ("shift", "cast", "noise", "moved", "missing"):
         assert rows["part", fault, "mask"]["flagged"] == 1

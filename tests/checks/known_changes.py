@@ -41,7 +41,7 @@ def judged(given: Case) -> list[dict[str, Verdict]]:
 
 
 def objections(given: Case) -> list[set[str]]:
-    return [{name for name, verdict in said.items() if not verdict.kept} for said in judged(given)]
+    return [{name for name, verdict in said.items() if verdict.objects} for said in judged(given)]
 
 
 def noisy(picture: Tensor, sigma: float) -> Tensor:

@@ -1,9 +1,11 @@
 """The checks that look for objects moved or missing and for noise, on pictures whose changes are known."""
 
+import re
+
 import pytest
 import skimage.data
 import torch
-from ctxrep_plugins.checks.objects import COPY_MOST, Missing, Moved
+from ctxrep_plugins.checks.objects import COPY_MOST, Missing, Moved, Strays
 from ctxrep_plugins.checks.whole import GRAIN_MOST, Grain, Uniformity
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +64,7 @@ def case(edits: Tensor, mask: Tensor | None = None) -> Case:
 
 def objections(shown: Case) -> list[set[str]]:
     said: dict[str, list[Verdict]] = {check.name: list(check().verdicts(shown)) for check in CHECKS}
-    return [{name for name, verdicts in said.items() if not verdicts[i].kept} for i in range(len(shown.edits))]
+    return [{name for name, verdicts in said.items() if verdicts[i].objects} for i in range(len(shown.edits))]
 
 
 @pytest.mark.parametrize("edits", [PARTS, WHOLES], ids=["part", "whole"])
@@ -90,8 +92,10 @@ def test_two_edits_and_a_mask_are_not_asked() -> None:
     mask = torch.ones(SIDE, SIDE, dtype=torch.bool)
     mask[0] = False
     for shown in (case(two), case(torch.stack([moved(PARTS[0]), *PARTS[1:]]), mask)):
-        assert all(verdict.value == 0 and verdict.kept for verdict in Moved().verdicts(shown))
-        assert all(verdict.value == 1 and verdict.kept for verdict in Missing().verdicts(shown))
+        for check in (Strays(), Moved(), Missing()):
+            for verdict in check.verdicts(shown):
+                assert (verdict.kept, verdict.value, verdict.bound, verdict.objects) == (None, None, None, False)
+                assert re.match("not asked: (it compares at least 3 edits|a mask says where)", verdict.reason)
 
 
 def test_an_object_is_found_in_an_edit_of_the_whole_picture() -> None:
@@ -119,7 +123,7 @@ def test_a_set_that_is_noisy_throughout_sets_its_own_bound() -> None:
 def test_edits_of_a_part_are_not_asked_about_the_whole() -> None:
     for check in (Uniformity(), Grain()):
         reasons = {verdict.reason for verdict in check.verdicts(case(PARTS))}
-        assert reasons == {"asked of edits of the whole picture"}
+        assert reasons == {"not asked: this is an edit of a part of the picture"}
 
 
 def test_a_verdict_says_what_was_found() -> None:

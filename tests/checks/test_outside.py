@@ -21,13 +21,13 @@ from checks.known_changes import (
 from ctxrep_plugins.checks.outside import LPIPS_MARGIN, LPIPS_WHOLE
 from ctxrep_plugins.checks.structure import EDGES_LEAST
 
-from ctxrep_edit.faithfulness.regions import estimate_regions
+from ctxrep_edit.faithfulness.regions import differences, estimate_regions
 
 
 def test_what_only_went_through_the_autoencoder_passes() -> None:
     for mask in (None, INSIDE):
         (said,) = judged(case(ROUND_TRIP, mask))
-        assert all(verdict.kept for verdict in said.values())
+        assert not any(verdict.objects for verdict in said.values())
         verdict = said["preservation"]
         assert verdict.details["region"] == ("estimated" if mask is None else "mask")
         assert verdict.value == pytest.approx(verdict.details["floor"], abs=1e-6)
@@ -38,7 +38,7 @@ def test_what_only_went_through_the_autoencoder_passes() -> None:
 def test_an_edit_in_its_place_passes_with_and_without_a_mask() -> None:
     for mask in (None, INSIDE):
         (said,) = judged(case(EDIT, mask))
-        assert all(verdict.kept for verdict in said.values()), said
+        assert not any(verdict.objects for verdict in said.values()), said
         assert said["preservation"].value == pytest.approx(said["preservation"].details["floor"], abs=0.005)
 
 
@@ -88,8 +88,8 @@ def test_an_edit_of_the_whole_picture_keeps_its_edges() -> None:
         assert good["preservation"].details["region"] == "whole"
         assert good["preservation"].bound == LPIPS_WHOLE
         assert "no outside" in good["preservation"].reason
-        assert good["colour"].reason == "an edit of the whole picture has no outside"
-        assert all(verdict.kept for verdict in good.values())
+        assert good["colour"].reason == "not asked: an edit of the whole picture has no outside"
+        assert not any(verdict.objects for verdict in good.values())
         assert lost["structure"].value < EDGES_LEAST
         assert not lost["structure"].kept
         assert "below 0.35" in lost["structure"].reason
@@ -102,12 +102,12 @@ def test_drift_of_the_whole_counts_where_a_mask_says_what_may_change() -> None:
 
 
 def test_estimated_regions() -> None:
-    regions, whole = estimate_regions(torch.cat([ROUND_TRIP, EDIT, painted(INSIDE.flip(0))]), ROUND_TRIP)
+    regions, whole = estimate_regions(differences(torch.cat([ROUND_TRIP, EDIT, painted(INSIDE.flip(0))]), ROUND_TRIP))
     assert not whole
     assert not regions[0].any()
     for region, truth in zip(regions[1:], (INSIDE, INSIDE.flip(0)), strict=True):
         assert (region & truth).sum() / (region | truth).sum() > 0.7
-    _, whole = estimate_regions(torch.cat([EDIT, 1 - ROUND_TRIP, 1 - ROUND_TRIP]), ROUND_TRIP)
+    _, whole = estimate_regions(differences(torch.cat([EDIT, 1 - ROUND_TRIP, 1 - ROUND_TRIP]), ROUND_TRIP))
     assert whole
 
 

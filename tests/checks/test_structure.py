@@ -33,7 +33,7 @@ def test_realign_returns_the_picture_moved_back() -> None:
     moved = WRONG["shift"][0]
     given = case(moved, INSIDE, realign=True)
     (said,) = judged(given)
-    assert all(verdict.kept for verdict in said.values())
+    assert not any(verdict.objects for verdict in said.values())
     assert said["alignment"].details["shift"] == pytest.approx([3, -2], abs=0.2)
     assert said["alignment"].reason.endswith("and was moved back")
     assert (given.evidence.edits - EDIT).abs().mean(1)[given.evidence.seen].mean() < 0.02
@@ -53,3 +53,21 @@ def test_what_most_of_a_set_lose_of_the_edges_was_asked_for() -> None:
     assert [verdict.kept for verdict in alone] == [False, True, True]
     together = Structure().verdicts(case(torch.cat([blurred, 0.9 * blurred, 0.8 * blurred])))
     assert all(verdict.kept and verdict.value < EDGES_LEAST for verdict in together)
+
+
+def test_a_set_without_edges_is_not_failed_for_less_than_none() -> None:
+    """Shares are never negative, and the bound is never above half of what the others keep."""
+    turned = 1 - ROUND_TRIP
+    verdicts = Structure().verdicts(case(torch.cat([turned, 0.9 * turned, 0.8 * turned + 0.1, 0.95 * turned])))
+    assert [(verdict.kept, verdict.value, verdict.bound) for verdict in verdicts] == [(True, 0.0, 0.0)] * 4
+    mixed = Structure().verdicts(case(torch.cat([turned, 0.5 * ROUND_TRIP, 0.6 * ROUND_TRIP])))
+    assert [verdict.kept for verdict in mixed] == [False, True, True]
+    assert mixed[0].value == 0
+
+
+def test_a_hard_contrast_is_no_loss_of_edges_but_a_black_picture_is() -> None:
+    noir = (3 * ROUND_TRIP - 1.2).clamp(0, 1)
+    hard, black = Structure().verdicts(case(torch.cat([noir, noir * 0, *[ROUND_TRIP * 0.8] * 4])))[:2]
+    assert hard.kept
+    assert hard.value > EDGES_LEAST
+    assert (black.kept, black.value) == (False, 0.0)

@@ -39,14 +39,14 @@ class Nothing(Check):
         return [Verdict(False, "taste", 0.0, 0.0, "ugly")] * len(case.edits)
 
 
-def test_the_unfaithful_are_made_again_weaker_from_other_noise(pipeline: Any, picture: Image.Image) -> None:
+def test_the_unfaithful_are_made_again_as_strongly_from_other_noise(pipeline: Any, picture: Image.Image) -> None:
     first = edit(picture, pipeline=pipeline, preserve="off", strength=1.0)
     check = Picky(2)
     edits = edit(picture, pipeline=pipeline, preserve=[check], on_unfaithful="retry", retries=3, strength=1.0)
     assert edits.recipe["rounds"] == 2
     assert edits.recipe["on_unfaithful"] == "retry"
     assert [entry.seed for entry in edits] == [5, 5 + 3 * 2 + 1, 7]
-    assert [entry.strength for entry in edits] == [0.0, 0.25, 1.0]
+    assert [entry.strength for entry in edits] == [0.0, 1.0, 1.0]
     assert [entry.faithful for entry in edits] == [True] * 3
     assert edits.images[0] == first.images[0]
     assert edits.images[2] == first.images[2]

@@ -75,9 +75,9 @@ def test_the_kept_ones_stay_and_the_new_ones_are_repelled_from_them(pipeline: An
     seen, forgetful = Seen(), Seen(forgetful=True)
     edits = made_again(pipeline, picture, [1], strategy=seen)
     assert same(edits, flagged) == [True, False, True, True]
-    assert [(n, given.anchor, given.strength) for n, given in seen.runs] == [(4, True, 1.0), (1, False, 0.5)]
+    assert [(n, given.anchor, given.strength) for n, given in seen.runs] == [(4, True, 1.0), (1, False, 1.0)]
     assert seen.kept == [[], [0, 2, 3]]
-    assert [entry.strength for entry in edits] == [0.0, 0.5, 1.0, 1.0]
+    assert [entry.strength for entry in edits] == [0.0, 1.0, 1.0, 1.0]
     without = made_again(pipeline, picture, [1], strategy=forgetful)
     assert [(n, given.anchor) for n, given in forgetful.runs] == [(4, True), (2, True)]  # the anchor runs along
     assert same(edits, without) == [True, False, True, True]
@@ -128,7 +128,7 @@ def test_an_unfaithful_anchor_is_made_again_as_one(pipeline: Any, picture: Image
     plain = edit(picture, pipeline=pipeline, preserve="off", n=1, seed=9, strength=0)
     assert edits.images[0].tobytes() == plain.images[0].tobytes()
     both = made_again(pipeline, picture, [0, 2])
-    assert [entry.strength for entry in both] == [0.0, 1.0, 0.5, 1.0]
+    assert [entry.strength for entry in both] == [0.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -139,7 +139,7 @@ def test_where_all_are_unfaithful_they_repel_one_another_alone(pipeline: Any, pi
     assert [len(made) for made in seen.made] == [n if n > 1 else 0] * 2  # a single one has none to repel
     assert same(edits, made_again(pipeline, picture, range(n), strategy=Seen(forgetful=True), n=n)) == [True] * n
     assert [entry.seed for entry in edits] == [5 + n + i for i in range(n)]
-    assert [entry.strength for entry in edits] == [0.0, 0.5, 0.5][:n]
+    assert [entry.strength for entry in edits] == [0.0, 1.0, 1.0][:n]
 
 
 def test_plain_edits_are_made_again_by_themselves(pipeline: Any, picture: Image.Image) -> None:

@@ -6,6 +6,7 @@ docs/faithfulness.md says how the bounds were found.
 
 from __future__ import annotations
 
+from ctxrep_plugins.checks.change import Change
 from ctxrep_plugins.checks.objects import Missing, Moved, Strays
 from ctxrep_plugins.checks.outside import Colour, Pixels, Preservation
 from ctxrep_plugins.checks.structure import Alignment, Structure
@@ -14,6 +15,6 @@ from ctxrep_plugins.checks.whole import Grain, Uniformity
 from ctxrep_edit import Check
 
 CHECKS: tuple[type[Check], ...] = (
-    Preservation, Pixels, Colour, Alignment, Structure, Strays, Moved, Missing, Uniformity, Grain,
+    Preservation, Change, Pixels, Colour, Alignment, Structure, Strays, Moved, Missing, Uniformity, Grain,
 )  # fmt: skip
 """The default ones, in the order in which they are asked."""

@@ -6,11 +6,12 @@ the others of its set: what all of them do was asked for.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from ctxrep_plugins.checks.verdicts import where
+from ctxrep_plugins.checks.verdicts import incomparable, where
 
 from ctxrep_edit import Case, Check, Verdict
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from ctxrep_edit import Evidence
 
+SAME = 0.8  # share of another edit's region that an edit must have changed too to have done the same
+THIN = 0.06  # of the short side: what one edit changes alone is no part of its own if it is no wider
 STRAY_MOST = 0.03  # share of the picture that one edit may change apart, where no other edit does
 SHORT = 64  # pixels: short side to which pictures are brought down before objects are looked for
 WINDOW = 7  # pixels of that: side of the windows that are compared
@@ -33,9 +36,10 @@ DETAIL_LEAST = 0.2  # share of the source's gradients that a changed window must
 class Strays(Check):
     """Whether an edit has changed something apart from the edit proper, that no other edit of the set changes.
 
-    What one edit alone changes is stray if what it shares with others is half as large or more; else the largest
-    part is taken for the edit itself, and the second largest is stray. Thin parts do not count. Sets of one or two
-    edits, and those with a mask, have no strays.
+    An edit that did what another did may enlarge it, and do nothing else: the largest part that it alone changes is
+    stray. One that did something else is another answer: the largest part is the edit itself, and the second largest
+    is stray; where that answer is in many parts, none is. A part is what hangs together in the region of the edit; thin
+    ones do not count. Needs three edits, no mask.
     """
 
     name = "strays"
@@ -43,10 +47,11 @@ class Strays(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
-        apart = seen.where == "estimated" and len(seen.edits) > 2
+        if why := incomparable(seen):
+            return [Verdict.not_asked("stray change", why, where(seen, i)) for i in range(len(seen.edits))]
         verdicts = []
         for i in range(len(seen.edits)):
-            value = _stray(seen.regions.numpy(), i) if apart else 0.0
+            value = _stray(seen.regions.numpy(), i)
             kept = value <= STRAY_MOST
             reason = f"{value:.1%} of the picture changes apart from the edit, where no other edit does, "
             reason += f"{'within' if kept else 'over'} {STRAY_MOST:.0%}"
@@ -57,16 +62,22 @@ class Strays(Check):
 class _Objects(Check):
     """Looks at windows that lie in what was changed, but not by every edit of the set. Needs three edits, no mask."""
 
+    measure: ClassVar[str]
+
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
         changed = (_small(seen.regions[:, None].float()) > 0.5).float()  # (n, 1, h, w)
-        asked = seen.where == "estimated" and len(changed) > 2 and min(changed.shape[2:]) >= WINDOW
-        places = [_alone(changed, i) if asked else None for i in range(len(changed))]
-        return [self._verdict(seen, i, found) for i, found in enumerate(places)]
+        why = incomparable(seen) or ("the picture is too small" if min(changed.shape[2:]) < WINDOW else None)
+        places = [None if why else _alone(changed, i) for i in range(len(changed))]
+        nothing = why or "no part of the picture was changed by some edits and not by others"
+        return [
+            Verdict.not_asked(self.measure, nothing, where(seen, i)) if found is None else self._verdict(seen, i, found)
+            for i, found in enumerate(places)
+        ]
 
     @abstractmethod
-    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
-        """Of edit i, by its windows at `places`, (candidates,); None where there are none."""
+    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
+        """Of edit i, by its windows at `places`, (candidates,)."""
 
 
 class Moved(_Objects):
@@ -79,13 +90,13 @@ class Moved(_Objects):
     name = "moved"
     summary = "whether a changed part shows another place of the source"
 
-    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
-        value, reason = 0.0, "nothing that changed could be another place of the source"
-        if places is not None:
-            value = self._copied(seen, i, places)
-            reason = f"another place of the source explains a changed part {value:.1f} times as well as its own does, "
-            reason += f"{'within' if value <= COPY_MOST else 'over'} {COPY_MOST:.1f}"
-        return Verdict(value <= COPY_MOST, "copied content", value, COPY_MOST, reason, where(seen, i))
+    measure = "copied content"
+
+    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
+        value = self._copied(seen, i, places)
+        reason = f"another place of the source explains a changed part {value:.1f} times as well as its own does, "
+        reason += f"{'within' if value <= COPY_MOST else 'over'} {COPY_MOST:.1f}"
+        return Verdict(value <= COPY_MOST, self.measure, value, COPY_MOST, reason, where(seen, i))
 
     def _copied(self, seen: Evidence, i: int, places: Tensor) -> float:
         import torch
@@ -108,13 +119,13 @@ class Missing(_Objects):
     name = "missing"
     summary = "whether a changed part has lost what the source shows there, and shows nothing instead"
 
-    def _verdict(self, seen: Evidence, i: int, places: Tensor | None) -> Verdict:
-        value, reason = 1.0, "nothing that changed could have lost its detail"
-        if places is not None:
-            value = self._left(seen, i, places)
-            reason = f"a changed part has {value:.2f} of the detail that the source has there, "
-            reason += f"{'at least' if value >= DETAIL_LEAST else 'below'} {DETAIL_LEAST:.2f}"
-        return Verdict(value >= DETAIL_LEAST, "detail left", value, DETAIL_LEAST, reason, where(seen, i))
+    measure = "detail left"
+
+    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
+        value = self._left(seen, i, places)
+        reason = f"a changed part has {value:.2f} of the detail that the source has there, "
+        reason += f"{'at least' if value >= DETAIL_LEAST else 'below'} {DETAIL_LEAST:.2f}"
+        return Verdict(value >= DETAIL_LEAST, self.measure, value, DETAIL_LEAST, reason, where(seen, i))
 
     def _left(self, seen: Evidence, i: int, places: Tensor) -> float:
         edit, source = (
@@ -126,17 +137,20 @@ class Missing(_Objects):
 def _stray(regions: npt.NDArray[np.bool_], i: int) -> float:
     import numpy as np
     from scipy.ndimage import binary_opening
-    from skimage.measure import label, regionprops
+    from skimage.measure import label
 
-    alone = regions[i] & ~np.delete(regions, i, 0).any(0)
-    side = 2 * max(1, round(0.03 * min(alone.shape))) + 1
-    alone = binary_opening(alone, np.ones((side, side)))
-    areas = sorted((part.area for part in regionprops(label(alone, connectivity=2))), reverse=True)
-    if not areas:
-        return 0.0
-    shared = regions[i].sum() - alone.sum()
-    largest = areas[0] if shared >= areas[0] / 2 else areas[1] if len(areas) > 1 else 0
-    return float(largest / alone.size)
+    own, others = regions[i], np.delete(regions, i, 0)
+    side = 2 * math.ceil(THIN / 2 * min(own.shape)) + 1
+    alone = binary_opening(own & ~others.any(0), np.ones((side, side)))
+    parts = label(own, connectivity=2)
+    areas = np.bincount(parts[alone], minlength=parts.max() + 1)  # (parts,) pixels that it alone changes
+    done = [other for other in others if (own & other).sum() >= SAME * other.sum() >= areas.max() / 3]
+    if not done:
+        first, second, *_ = [*sorted(areas, reverse=True), 0]
+        return float(second / own.size) if first >= areas.sum() / 2 else 0.0
+    for other in done:  # the part that holds it is the edit, made larger
+        areas[np.bincount(parts[own & other], minlength=len(areas)) >= SAME * other.sum()] = 0
+    return float(areas.max() / own.size)
 
 
 def _alone(changed: Tensor, i: int) -> Tensor | None:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctxrep_plugins.checks.verdicts import not_asked, where
+from ctxrep_plugins.checks.verdicts import NO_OUTSIDE, NOTHING_OUTSIDE, where
 
 from ctxrep_edit import Case, Check, Verdict
 
@@ -57,6 +57,9 @@ class Preservation(Check):
         verdicts = []
         for i, value in enumerate(values):
             details = {**where(seen, i), "floor": floor[i]}
+            if not seen.outside[i].any():
+                verdicts.append(Verdict.not_asked("LPIPS outside the edit", NOTHING_OUTSIDE, details))
+                continue
             if seen.where == "whole":
                 how = "keeps within" if value <= LPIPS_WHOLE else "is beyond"
                 reason = (
@@ -80,8 +83,6 @@ class _Bounded(Check):
 
     measure: ClassVar[str]
     bound: ClassVar[float]
-    unasked: ClassVar[float]
-    """Stands for the number of an edit of the whole picture, which has no outside."""
     worse: ClassVar[Callable[[float, float], float]]
     """`max` where `bound` is what the number may be at most, `min` where at least."""
 
@@ -99,11 +100,14 @@ class _Bounded(Check):
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
         if seen.where == "whole":
-            return not_asked(seen, self.measure, self.unasked)
+            return [Verdict.not_asked(self.measure, NO_OUTSIDE, where(seen, i)) for i in range(len(seen.edits))]
         values, most = self._values(seen), self.worse is max
         others = self.worse(self.bound, values[0]) if case.first_is_plain else self.bound
         verdicts = []
         for i, value in enumerate(values):
+            if not seen.outside[i].any():
+                verdicts.append(Verdict.not_asked(self.measure, NOTHING_OUTSIDE, where(seen, i)))
+                continue
             bound = others if i else self.bound
             kept = value <= bound + ROUNDING if most else value >= bound - ROUNDING
             how = ("within" if kept else "over") if most else ("at least" if kept else "below")
@@ -119,7 +123,6 @@ class Pixels(_Bounded):
     summary = "PSNR outside the edited region, against the autoencoder's round trip"
     measure = "PSNR outside the edit"
     bound = PSNR_LEAST
-    unasked = 0.0
     worse = min
 
     def _values(self, seen: Evidence) -> list[float]:
@@ -139,7 +142,6 @@ class Colour(_Bounded):
     summary = "colour drift outside the edited region, as CIEDE2000 of the blurred pictures"
     measure = "CIEDE2000 outside the edit"
     bound = COLOUR_MOST
-    unasked = 100.0
     worse = max
 
     def _values(self, seen: Evidence) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ctxrep_plugins.checks.verdicts import where
+from ctxrep_plugins.checks.verdicts import NOT_WHOLE, where
 
 from ctxrep_edit import Case, Check, Verdict
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EDGES_LEAST = 0.35  # share of the source's edges that are still there in the worst part of the picture
+CLIPPED = 0.04  # from black or white, of an edit's brightness in [0, 1]: no edge can be seen there
+FEW = 1e-4  # mean weight of edges, that of a flat part
 
 
 class Alignment(Check):
@@ -25,6 +27,8 @@ class Alignment(Check):
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         verdicts = []
         for i, motion in enumerate(case.evidence.motions):
+            frame = case.frames[i] if case.frames else None
+            turned = f"{frame}; that undone, " if frame and frame.how != "same" else ""
             reason = "the picture lies on its source"
             if motion:
                 reason = (
@@ -32,8 +36,10 @@ class Alignment(Check):
                 )
                 reason += ", and was moved back" if (case.realign or case.restore) else ": realign=True moves it back"
             details = {**where(case.evidence, i), "shift": [motion.dx, motion.dy], "zoom": motion.zoom}
+            if frame:
+                details["frame"] = frame.to_dict()
             kept = (case.realign or case.restore) or not motion
-            verdicts.append(Verdict(kept, "displacement", motion.displacement, motion.step, reason, details))
+            verdicts.append(Verdict(kept, "displacement", motion.displacement, motion.step, turned + reason, details))
         return verdicts
 
 
@@ -41,7 +47,8 @@ class Structure(Check):
     """Whether the source's edges are still there, each weighted by its strength, in the worst part of the picture.
 
     A part is a window of a quarter of the short side with at least half of the picture's mean edges. 1: all of them,
-    in their old direction, whatever the contrast; 0: none; below: turned round. This is what an edit of the
+    in their old direction, whatever the contrast; 0: none, or turned round. What became black or white does not count,
+    as a hard contrast leaves no edges there. This is what an edit of the
     whole picture, which may change every colour, has to keep; edits of a part have their outside judged instead. Where
     most of a set lose edges, they were asked to, and half of the median of the others is enough.
     """
@@ -51,15 +58,16 @@ class Structure(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
-        whole = seen.where == "whole"
+        if seen.where != "whole":
+            return [Verdict.not_asked("edges kept", NOT_WHOLE, where(seen, i)) for i in range(len(seen.edits))]
         values = [_edges(*views) for views in zip(seen.untouched, seen.edits, seen.outside, strict=True)]
         verdicts = []
         for i, value in enumerate(values):
             others = values[:i] + values[i + 1 :] or [1.0]
-            least = min(EDGES_LEAST, median(others) / 2) if whole else -1.0
+            least = min(EDGES_LEAST, median(others) / 2)
             kept = value >= least
-            reason = f"{value:.2f} of the source's edges are still there in the worst part"
-            reason += f", {'at least' if kept else 'below'} {least:.2f}" if whole else ""
+            reason = f"{value:.2f} of the source's edges are still there in the worst part, "
+            reason += f"{'at least' if kept else 'below'} {least:.2f}"
             verdicts.append(Verdict(kept, "edges kept", value, least, reason, where(seen, i)))
         return verdicts
 
@@ -74,9 +82,14 @@ def _edges(source: Tensor, edit: Tensor, outside: Tensor) -> float:
     dy, dx = np.gradient(source.mean(0).numpy())
     weight = (np.abs(dy) + np.abs(dx)) * outside.numpy()
     side = max(3, min(weight.shape) // 4)
+    mean = uniform_filter(weight * np.abs(before) ** 2, side, mode="constant").mean()
+    brightness = edit.mean(0).numpy()
+    weight *= (brightness > CLIPPED) & (brightness < 1 - CLIPPED)
     kept = uniform_filter(weight * (before * after.conj()).real, side, mode="constant")
     there = uniform_filter(weight * np.abs(before) ** 2, side, mode="constant")
     inner = np.zeros(weight.shape, bool)
     inner[side // 2 : -(side // 2), side // 2 : -(side // 2)] = True
-    enough = inner & (there > 0.5 * there.mean()) & (there > 1e-4)
-    return float((kept[enough] / there[enough]).min()) if enough.any() else 1.0
+    enough = inner & (there > 0.5 * mean) & (there > FEW)
+    if not enough.any():  # nothing to see: of a source without edges all are there, of another none
+        return float(mean <= FEW)
+    return max(0.0, float((kept[enough] / there[enough]).min()))

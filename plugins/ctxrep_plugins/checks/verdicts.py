@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit import Verdict
-
 if TYPE_CHECKING:
     from ctxrep_edit import Evidence
+
+
+NO_OUTSIDE = "an edit of the whole picture has no outside"
+NOTHING_OUTSIDE = "nothing of the picture lies outside the edit"
+NOT_WHOLE = "this is an edit of a part of the picture"
+FEWEST = 3  # edits of a set from which one can be told from the others
+
+
+def incomparable(seen: Evidence) -> str | None:
+    """Why edits of a part of the picture cannot be compared with the others of their set; None: they can."""
+    if seen.where == "whole":
+        return "this is an edit of the whole picture"
+    if seen.where == "mask":
+        return "a mask says where the edit was allowed"
+    return None if len(seen.edits) >= FEWEST else f"it compares at least {FEWEST} edits"
 
 
 def where(seen: Evidence, i: int) -> dict[str, Any]:
     """The details that every check gives of edit i."""
     return {"region": seen.where, "region_share": float(seen.regions[i].float().mean())}
-
-
-def not_asked(seen: Evidence, measure: str, bound: float) -> list[Verdict]:
-    """Verdicts of a check that such edits have nothing for."""
-    whole = seen.where == "whole"
-    reason = "an edit of the whole picture has no outside" if whole else "asked of edits of the whole picture"
-    return [Verdict(True, measure, bound, bound, reason, where(seen, i)) for i in range(len(seen.edits))]

@@ -28,11 +28,12 @@ def _knows(instruction: str) -> bool:
 
 @hookimpl
 def ctxrep_models() -> Iterable[EmbeddedModel]:
-    return [EmbeddedModel(name, WEIGHTS / name, summary, _knows, ADVICE) for name, summary in MODELS.items()]
+    asked = ("right-answer",)
+    return [EmbeddedModel(name, WEIGHTS / name, summary, _knows, ADVICE, asked) for name, summary in MODELS.items()]
 
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    from ctxrep_plugins.nano.world.right_answer import RightAnswer
+    from ctxrep_plugins.nano.right_answer import RightAnswer
 
     return [RightAnswer()]

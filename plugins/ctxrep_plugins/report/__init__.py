@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from ctxrep_edit import Exporter
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ctxrep_edit import Edit, EditSet
+    from ctxrep_edit import Edit, EditSet, Verdict
 
 HOT = 0.5  # LPIPS that is painted in full
 SHOWN = 512  # pixels: longer sides are brought down to it, which keeps the page small
@@ -25,20 +25,40 @@ class Report(Exporter):
     def export(self, edits: EditSet, folder: Path) -> None:
         from jinja2 import Environment
 
+        from ctxrep_edit import encode_json
+
         template = Path(__file__).with_name("report.html.jinja").read_text("utf-8")
         rows = [
-            {"edit": edit, "image": _shown(edit.image), "outline": _outline(edit), "heat": _heat(edits, edit)}
+            {
+                "edit": edit, "name": _name(edit), "image": _shown(edit.image), "outline": _outline(edit),
+                "heat": _heat(edits, edit),
+            }
             for edit in (*edits, *edits.dropped)
-        ]
+        ]  # fmt: skip
         page = Environment(autoescape=True).from_string(template)
         text = page.render(
             edits=edits,
             rows=rows,
             source=_shown(edits.source),
+            number=_number,
+            word=_word,
             vendi=edits.vendi if len(edits) else None,
-            recipe=json.dumps(dict(edits.recipe), indent=2, default=str),
+            recipe=encode_json(edits.recipe),
         )
         (folder / "report.html").write_text(text, "utf-8")
+
+
+def _name(edit: Edit) -> str:
+    numbered = f"edit {edit.index + 1}"
+    return numbered if edit.label == numbered else f"{numbered}, {edit.label}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _word(verdict: Verdict) -> str:
+    return "not asked" if verdict.kept is None else "kept" if verdict.kept else "changed"
 
 
 def _url(image: Image.Image) -> str:

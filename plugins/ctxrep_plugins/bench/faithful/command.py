@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 
@@ -18,19 +16,20 @@ import click
 def faithful(photos: int, sampled: int, seed: int, model: str, as_json: bool) -> None:
     """Measure the default checks where the truth is known: what they catch, and what they flag wrongly.
 
-    Right answers are rendered exactly and sent through the autoencoder, six to a set; faults are planted in the first.
+    Right answers are rendered exactly and sent through the autoencoder, six to a set; faults are planted in the first,
+    or nothing is done in it. A rare answer among five typical ones is right too.
     The model's own edits are judged by the strict judge, and unfaithful ones made again.
     """
     from ctxrep_plugins.bench.faithful import tables
     from ctxrep_plugins.bench.faithful.measurement import measure
     from rich.console import Console
 
-    from ctxrep_edit import load_pipeline
+    from ctxrep_edit import encode_json, load_pipeline
 
     found = measure(load_pipeline(model, progress=False), photos, sampled, seed)
     stated = tables.summary(found)
     if as_json:
-        click.echo(json.dumps(stated, indent=2))
+        click.echo(encode_json(stated))
         return
     console = Console(markup=False, emoji=False)
     console.print(tables.flagged(stated))

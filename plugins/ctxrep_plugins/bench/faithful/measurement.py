@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from ctxrep_plugins.bench.tasks import Task, tasks
 from ctxrep_plugins.nano import world
+from ctxrep_plugins.nano.right_answer import RightAnswer
 from ctxrep_plugins.nano.world import faults, photos
 from ctxrep_plugins.nano.world.judge import Judge, Ruling
-from ctxrep_plugins.nano.world.right_answer import RightAnswer
 from torch import Tensor
 
 from ctxrep_edit import CHECKS, DEFAULT_CHECKS, Case, diverse_edit, judge, round_trip, to_tensor
 
 SIZE = 6  # edits of a set
+RARE = 2  # sets with a rare answer, of each crop and edit
+NEAR = 5  # pixels: so far around an edit its autoencoder may blur it
+ROOM = 0.25  # share of the picture that a mask must have
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Findings:
         """Asks the default checks about all edits of a case, or one."""
         said = judge(case, [CHECKS.get(name) for name in DEFAULT_CHECKS])
         for verdicts in said if which is None else [said[which]]:
-            objections = [name for name, verdict in verdicts.items() if not verdict.kept]
+            objections = [name for name, verdict in verdicts.items() if verdict.objects]
             self.flagged[kind, group, mask].append(bool(objections))
             self.by[kind, group, mask] += objections
 
@@ -54,16 +57,21 @@ class Crop:
     def case(self, edits: Tensor, instruction: str, mask: Tensor | None = None, plain: bool = False) -> Case:
         return Case(self.source, edits, mask, instruction, plain, lambda: self.trip)
 
+    def restored(self, edits: Tensor, mask: Tensor) -> Case:
+        return Case(self.source, edits, mask, "", False, lambda: self.trip, restore=True)
+
 
 def measure(pipeline: Any, count: int, sampled: int, seed: int) -> Findings:
     """`count` crops of the held-out photographs with exact edits, the first `sampled` of them with the model's too.
 
-    Exact edits: the rendered answers, sent through the autoencoder, in sets of six; each fault is planted in the first.
+    Exact edits: the rendered answers, sent through the autoencoder, in sets of six; each fault is planted in the first,
+    or nothing is done in it. Some sets are one rare answer among five typical ones.
     """
     found = Findings()
     for number, task in enumerate(_open_tasks(count, seed)):
         crop = Crop(task.picture, _tensor(task.picture[None]), round_trip(pipeline, _tensor(task.picture[None])))
         _exact(found, pipeline, crop, task.request.edit, np.random.default_rng([seed, number]))
+        _rare(found, pipeline, crop, task.request.edit, np.random.default_rng([seed, number, 1]))
         if task.photo < sampled:
             _sampled(found, pipeline, crop, task)
     return found
@@ -85,6 +93,8 @@ def _exact(found: Findings, pipeline: Any, crop: Crop, edit: world.Edit, rng: np
     _regions(found, case, edit, regions, [True] * SIZE)
     mask = regions[0] if edit.local else torch.ones_like(regions[0])
     found.note(kind, "right", "mask", crop.case(right[:1], edit.name, mask))
+    found.note(kind, "empty", "estimated", crop.case(torch.cat([crop.trip, right[1:]]), edit.name), 0)
+    found.note(kind, "empty", "mask", crop.case(crop.trip, edit.name, mask))
     for fault in faults.FAULTS:
         if fault == "cast" and not edit.local:  # what a cast is, only the words can say
             continue
@@ -96,6 +106,15 @@ def _exact(found: Findings, pipeline: Any, crop: Crop, edit: world.Edit, rng: np
         found.note(kind, fault, "mask", crop.case(wrong, edit.name, mask))
 
 
+def _rare(found: Findings, pipeline: Any, crop: Crop, edit: world.Edit, rng: np.random.Generator) -> None:
+    typical, *others = edit.answers
+    for which in rng.choice(len(others), RARE, replace=False):
+        exact = [world.render(edit, crop.picture, answer) for answer in (others[which], typical)]
+        odd, usual = round_trip(pipeline, _tensor(np.stack(exact)))  # (3, h, w)
+        case = crop.case(torch.stack([odd, *[usual] * (SIZE - 1)]), edit.name)
+        found.note("part" if edit.local else "whole", "right, alone of its kind", "estimated", case, 0)
+
+
 def _sampled(found: Findings, pipeline: Any, crop: Crop, task: Task) -> None:
     edit, rule = task.request.edit, Judge(task.request.edit, task.picture, pipeline)
     kind = "part" if edit.local else "whole"
@@ -105,6 +124,9 @@ def _sampled(found: Findings, pipeline: Any, crop: Crop, task: Task) -> None:
         case = crop.case(images, task.request.text, plain=name == "repelled")
         for i, ruling in enumerate(rulings):
             found.note(kind, f"{name}, {'right' if ruling.right else 'wrong'}", "estimated", case, i)
+            elsewhere = ~_grown(ruling.region)
+            if ruling.right and elsewhere.float().mean() >= ROOM:  # what was asked for there was not done
+                found.note(kind, f"{name}, elsewhere", "mask", crop.restored(images[i : i + 1], elsewhere))
         _regions(found, case, edit, torch.stack([r.region for r in rulings]), [r.right for r in rulings], f"{name} ")
     before = _counted(rulings, task)
     for way, more in (("default checks", []), ("default checks and right-answer", [RightAnswer(pipeline)])):
@@ -136,6 +158,11 @@ def _regions(
         if edit.local and counts:
             either = float((estimate | truth).sum())
             found.iou[group + edit.name].append(float((estimate & truth).sum()) / max(either, 1.0))
+
+
+def _grown(region: Tensor) -> Tensor:
+    """bool (h, w) and what is near."""
+    return torch.nn.functional.max_pool2d(region[None, None].float(), 2 * NEAR + 1, 1, NEAR)[0, 0] > 0
 
 
 def _tensor(pictures: np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ from ctxrep_plugins.nano.world.photos import BUCKETS
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
-from ctxrep_edit import load_pipeline
+from ctxrep_edit import encode_json, load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
 STEPS = 12  # of the sampler
@@ -68,9 +68,9 @@ def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
         "call": {"num_inference_steps": STEPS, **model.call},
         "repulsion": model.repulsion,
     }
-    (folder / "ctxrep.json").write_text(json.dumps(stated, indent=2) + "\n", "utf-8")
+    (folder / "ctxrep.json").write_text(encode_json(stated) + "\n", "utf-8")
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)
     entries.pop("_name_or_path", None)
-    config.write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
+    config.write_text(encode_json(entries) + "\n", "utf-8")

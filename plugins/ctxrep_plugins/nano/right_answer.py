@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,8 @@ class RightAnswer(Check):
         self.prepare()
         asked = understand(case.instruction)
         if asked is None:
-            reason = f"what a right answer to {case.instruction!r} is, the world of the embedded models does not say"
-            return [Verdict(False, "error", math.nan, 1.0, reason)] * len(case.edits)
+            why = f"what a right answer to {case.instruction!r} is, the world of the embedded models does not say"
+            return [Verdict.not_asked("error", why)] * len(case.edits)
         judge = Judge(asked.edit, case.source[0].permute(1, 2, 0).numpy(), self.pipeline)
         return [_verdict(judge(edit), asked) for edit in case.edits]
 
