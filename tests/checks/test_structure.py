@@ -8,7 +8,7 @@ from checks.known_changes import EDIT, INSIDE, ROUND_TRIP, SIDE, SOURCE, WRONG, 
 from ctxrep_plugins.checks.structure import EDGES_LEAST, Structure
 from PIL import Image
 
-from ctxrep_edit import to_tensor
+from ctxrep_edit import assess, to_tensor
 from ctxrep_edit.faithfulness.registration import Motion, find_motion, move, move_back
 
 
@@ -71,3 +71,12 @@ def test_a_hard_contrast_is_no_loss_of_edges_but_a_black_picture_is() -> None:
     assert hard.kept
     assert hard.value > EDGES_LEAST
     assert (black.kept, black.value) == (False, 0.0)
+
+
+def test_a_picture_of_black_and_white_alone_keeps_its_edges() -> None:
+    """What an edit made black or white hides edges; what was so before does not."""
+    picture = Image.fromarray(skimage.data.camera()).convert("1").resize((64, 64))
+    everywhere = Image.new("L", picture.size, 255)
+    said = assess(picture, [picture], everywhere)[0].verdicts["structure"]
+    assert said.kept
+    assert said.value == pytest.approx(1)

@@ -11,6 +11,8 @@ from ctxrep_plugins.checks.verdicts import NOT_WHOLE, where
 from ctxrep_edit import Case, Check, Verdict
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 EDGES_LEAST = 0.35  # share of the source's edges that are still there in the worst part of the picture
@@ -72,6 +74,12 @@ class Structure(Check):
         return verdicts
 
 
+def _clipped(picture: Tensor) -> npt.NDArray[np.bool_]:
+    """Where (3, h, w) in [0, 1] is black or white: (h, w)."""
+    brightness: npt.NDArray[np.float32] = picture.mean(0).numpy()
+    return (brightness <= CLIPPED) | (brightness >= 1 - CLIPPED)
+
+
 def _edges(source: Tensor, edit: Tensor, outside: Tensor) -> float:
     import numpy as np
     from scipy.ndimage import uniform_filter
@@ -83,8 +91,7 @@ def _edges(source: Tensor, edit: Tensor, outside: Tensor) -> float:
     weight = (np.abs(dy) + np.abs(dx)) * outside.numpy()
     side = max(3, min(weight.shape) // 4)
     mean = uniform_filter(weight * np.abs(before) ** 2, side, mode="constant").mean()
-    brightness = edit.mean(0).numpy()
-    weight *= (brightness > CLIPPED) & (brightness < 1 - CLIPPED)
+    weight *= ~_clipped(edit) | _clipped(source)  # what the edit made black or white does not count
     kept = uniform_filter(weight * (before * after.conj()).real, side, mode="constant")
     there = uniform_filter(weight * np.abs(before) ** 2, side, mode="constant")
     inner = np.zeros(weight.shape, bool)
