@@ -23,7 +23,7 @@ def test_an_edit_that_does_nothing_is_found(empty: Tensor, restore: bool) -> Non
         bad, good = Change().verdicts(case(torch.cat([empty, EDIT]), mask, restore=restore))
         assert (bad.kept, good.kept) == (False, True)
         assert bad.value < CHANGE_LEAST == bad.bound < good.value
-        assert bad.reason.endswith("below 0.06: nothing was done")
+        assert bad.reason.endswith("below 0.05: nothing was done")
     assert "change" in DEFAULT_CHECKS
 
 

@@ -8,7 +8,7 @@ from ctxrep_plugins.checks.verdicts import where
 
 from ctxrep_edit import Case, Check, Verdict
 
-CHANGE_LEAST = 0.06  # difference of the colours, in [0, 1], averaged over the 3 x 3 pixels that changed most
+CHANGE_LEAST = 0.05  # difference of the colours, in [0, 1], averaged over the 3 x 3 pixels that changed most
 
 
 class Change(Check):
