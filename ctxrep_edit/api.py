@@ -58,8 +58,8 @@ def diverse_edit(
         same machine, and edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
         transparency, transparent), in the image's aspect; inpainting pipelines are given it too.
-    preserve: "auto" asks `DEFAULT_CHECKS` whether what should not change has; "off" needs no LPIPS weights; or the
-        checks to ask, by name or as objects of your own, all of which an edit must pass.
+    preserve: "auto" asks `DEFAULT_CHECKS`, and those of an embedded model, whether what should not change has; "off"
+        needs no LPIPS weights; or the checks to ask, by name or as objects of your own, all of which an edit must pass.
     realign: move edits back that came back shifted or zoomed. restore: put the source's own pixels back outside the
         edited region, feathered, at the source's size, which takes 5 bytes of memory per pixel and edit (6 edits of
         100 megapixels: 3 GB); it realigns too. An edit of the whole picture has no outside. Transparency of the source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from ctxrep_edit.errors import InputError
 
@@ -17,6 +17,16 @@ _CHOICES = {
     "objective": ("entropy", "renyi2"),
     "guidance": ("conditional", "both"),
 }
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a real number, of numpy too; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, at least 1; True is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,10 @@ class Repulsion:
             value = getattr(self, name)
             if value is None:
                 continue
-            number = math.nan
-            if isinstance(value, Real) and not isinstance(value, bool):  # numpy's numbers, too, end in reports
-                try:
-                    number = float(value)
-                except OverflowError:
-                    number = math.inf
+            try:
+                number = float(value) if is_number(value) else math.nan  # numpy's numbers, too, end in reports
+            except OverflowError:
+                number = math.inf
             if not 0 <= number < math.inf:
                 raise InputError(f"{name} is {value!r}, but must be a finite number >= 0; 0 switches repulsion off.")
             object.__setattr__(self, name, number)
@@ -66,7 +74,7 @@ class Repulsion:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            if not is_count(value):
                 raise InputError(f"{name} of the repulsion is {value!r}, but must be a whole number >= 1.")
             object.__setattr__(self, name, int(value))
         for name, known in _CHOICES.items():

@@ -79,6 +79,16 @@ class Even(Check):
         return [Verdict(i % 2 == 0, "index", i, 0, f"{i} is {('even', 'odd')[i % 2]}") for i in range(len(case.edits))]
 
 
+class Nothing(Check):
+    """Passes none."""
+
+    name = "nothing"
+    summary = "objects to all"
+
+    def verdicts(self, case: Case) -> list[Verdict]:
+        return [Verdict(False, "taste", 0.0, 0.0, "ugly")] * len(case.edits)
+
+
 def model(name: str) -> EmbeddedModel:
     return EmbeddedModel(name, Path(__file__).parent, "", lambda words: True, "")
 

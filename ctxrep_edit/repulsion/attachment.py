@@ -75,9 +75,7 @@ class Attachment:
             )
         if not self.repelling:
             return
-        if (
-            self.clock.step == 0 or before < 0
-        ):  # in later steps of a run it is the same: asking makes the host wait for the device
+        if self.clock.step == 0 or before < 0:  # later it is the same, and asking makes the host wait for the device
             self._generated = self.adapter.generated(call)
             self._words = words_in(call, self.instruction)
             self._masks.clear()
@@ -103,8 +101,8 @@ class Attachment:
         """Of the call under way, how many text tokens the blocks are given."""
         return self._lengths[0] or 0
 
-    def pass_over(self) -> None:
-        """Counts a block that ran and has no text left."""
+    def count(self) -> None:
+        """Counts a hooked block that ran."""
         self._ran += 1
 
     def move(self, text: Tensor, image: Tensor, parts: frozenset[PartName], block: int) -> tuple[Tensor, Tensor]:
@@ -112,7 +110,6 @@ class Attachment:
 
         block: its number among the hooked ones.
         """
-        self._ran += 1
         streams = text, image
         chosen = self._selected(text, image, parts)
         settings, share = self.settings, self.settings.share(self.clock.step)

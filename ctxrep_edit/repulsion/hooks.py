@@ -20,7 +20,7 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
 from ctxrep_edit.repulsion.words import checked_words
-from ctxrep_edit.settings import Repulsion
+from ctxrep_edit.settings import Repulsion, is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
@@ -49,13 +49,13 @@ class _Repel(ModelHook):  # type: ignore[misc]
         given, self.given = self.given, []
         if all(any(stream is other for other in given) for stream in returned if stream is not None):
             return output  # what went in comes out: something else answered for the block, and it counts as not run
+        self.run.count()
         if self.order == "joint":
             length = self.run.text_length
             text, image = self.run.move(output[:, :length], output[:, length:], self.parts, self.number)
             return torch.cat([text, image], 1)
         streams = dict(zip(self.order, output, strict=True))
         if streams["text"] is None:
-            self.run.pass_over()
             return output
         moved = self.run.move(streams["text"], streams["image"], self.parts, self.number)
         streams["text"], streams["image"] = moved
@@ -85,7 +85,7 @@ def attach(
     if not isinstance(repulsion, Repulsion | None):
         raise InputError(f"repulsion is {repulsion!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
     settings = settings_for(pipeline, repulsion or Repulsion(), adapter)
-    if not isinstance(particles, int) or particles < 1:
+    if not is_count(particles):
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
     run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank)
     transformer = adapter.transformer(pipeline)

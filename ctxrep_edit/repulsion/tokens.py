@@ -137,9 +137,7 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
         C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (n - fixed, n)
         if moved.shape[1:] != room.shape[1:]:
             moved = room.new_empty(len(C), *room.shape[1:])  # (n - fixed, k, dim)
-        wanted = (
-            torch.linalg.vector_norm(room[fixed:], dim=-1, keepdim=True) if keep_norm else None
-        )  # (n - fixed, k, 1)
+        wanted = torch.linalg.vector_norm(room[fixed:], dim=-1, keepdim=True) if keep_norm else None  # (..., k, 1)
         _take_first_out(room)
         torch.mm(C, room.flatten(1), out=moved.flatten(1))
         if wanted is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Collection, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.settings import is_count, is_number
 
 OURS = (
     "image",
@@ -49,10 +49,10 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
             raise InputError(f"{name} is set by diverse_edit itself: use image, instruction, n, seed, steps and mask.")
         if name in IMPOSSIBLE and value is not None:
             raise InputError(f"{name} is not possible: {IMPOSSIBLE[name]}.")
-        if name.endswith("_scale") and value is not None and (not isinstance(value, Real) or isinstance(value, bool)):
+        if name.endswith("_scale") and value is not None and not is_number(value):
             raise InputError(f"{name} is {value!r}, but must be a number.")
     share = options.get("denoising_strength")
-    if share is not None and (not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= 1):
+    if share is not None and not (is_number(share) and 0 < share <= 1):
         raise InputError(f"denoising_strength is {share!r}, but must be a number above 0 and up to 1: 0 edits nothing.")
 
 
@@ -91,6 +91,6 @@ def rows_of_their_own(options: Mapping[str, Any], n: int) -> Sequence[str]:
 def pixels(side: str, options: Mapping[str, Any], default: int) -> int:
     """The width or height that the caller gave, else `default`. Raises InputError."""
     value = options.get(side)
-    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+    if value is not None and not is_count(value):
         raise InputError(f"{side} is {value!r}, but must be a whole number of pixels, at least 1.")
     return default if value is None else int(value)

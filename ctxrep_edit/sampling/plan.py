@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +21,7 @@ from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels, rows_of_their_own
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
-from ctxrep_edit.settings import Repulsion, completed
+from ctxrep_edit.settings import Repulsion, completed, is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
@@ -148,9 +147,9 @@ def _check(instruction: str, n: int, steps: int | None) -> None:
         raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
     if any("\ud800" <= letter <= "\udfff" for letter in instruction):
         raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
-    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+    if not is_count(n):
         raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
-    if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1):
+    if steps is not None and not is_count(steps):
         raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
 
 
@@ -163,7 +162,7 @@ def _check_switches(**switches: Any) -> None:
 def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
     if policy not in get_args(OnUnfaithful):
         raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
-    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 1:
+    if not is_count(retries):
         raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
     if policy != "flag" and not checks:
         raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from plugging import Nothing
 from torch import Tensor
 
 from ctxrep_edit import Case, Check, InputError, Unfaithful, Verdict, diverse_edit
@@ -29,14 +30,6 @@ class Picky(Check):
         self.seen.append(case.edits)
         good, self.left = self.left <= 0, self.left - 1
         return [Verdict(i != 1 or good, "taste", 0.0, 0.0, "ugly", {}) for i in range(len(case.edits))]
-
-
-class Nothing(Check):
-    name = "nothing"
-    summary = "objects to all"
-
-    def verdicts(self, case: Case) -> list[Verdict]:
-        return [Verdict(False, "taste", 0.0, 0.0, "ugly")] * len(case.edits)
 
 
 def test_the_unfaithful_are_made_again_as_strongly_from_other_noise(pipeline: Any, picture: Image.Image) -> None:

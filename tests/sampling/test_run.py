@@ -6,9 +6,10 @@ import pytest
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
 from PIL import Image
+from plugging import Nothing
 from tiny import edit
 
-from ctxrep_edit import Check, InputError, PluginError, Strategy, Verdict
+from ctxrep_edit import InputError, PluginError, Strategy
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Request
 
@@ -68,19 +69,9 @@ def test_a_callback_that_returns_nothing_is_named(pipeline: Any, picture: Image.
         edit(picture, pipeline=pipeline, callback_on_step_end=lambda *_: None)
 
 
-class All(Check):
-    """Objects to all edits."""
-
-    name = "all"
-    summary = "all"
-
-    def verdicts(self, case: Any) -> list[Verdict]:
-        return [Verdict(False, "taste", 0.0, 0.0, "ugly")] * len(case.edits)
-
-
 def test_steps_are_counted_on_over_the_rounds(pipeline: Any, picture: Image.Image) -> None:
     seen: list[tuple[int, int]] = []
-    options = {"preserve": [All()], "on_unfaithful": "retry", "retries": 2}
+    options = {"preserve": [Nothing()], "on_unfaithful": "retry", "retries": 2}
     edits = edit(picture, pipeline=pipeline, on_step=lambda *count: seen.append(count), **options)
     assert seen == [(i + 1, 4 * (i // 4 + 1)) for i in range(12)]
     assert edits.recipe["remade"] == [[0, 1, 2], [0, 1, 2]]
@@ -96,7 +87,7 @@ def test_stop_is_stop(pipeline: Any, picture: Image.Image, by: str) -> None:
         pipeline._interrupt = len(calls) == 2
         return args[3] if len(args) == 4 else None
 
-    options = {"preserve": [All()], "on_unfaithful": "retry", by: stop}
+    options = {"preserve": [Nothing()], "on_unfaithful": "retry", by: stop}
     edits = edit(picture, pipeline=pipeline, **options)
     assert edits.recipe["stopped"]
     assert edits.recipe["rounds"] == 0

@@ -16,11 +16,6 @@ HELD_OUT = (  # photographs and textures in scikit-image's wheel; no model of ou
 )  # fmt: skip
 
 
-def nearest_bucket(height: int, width: int) -> tuple[int, int]:
-    """The bucket whose aspect is nearest to that of a (height, width) picture."""
-    return min(BUCKETS, key=lambda b: abs(np.log(b[0] / b[1]) - np.log(height / width)))
-
-
 def read_folder(folder: Path, sides: Sequence[int] = (320, 900)) -> list[np.ndarray]:
     """Every photograph below `folder`, once per short side in `sides`: uint8 arrays (height, width, 3).
 
