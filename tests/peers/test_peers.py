@@ -12,7 +12,7 @@ import torch
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline
 from ctxrep_plugins import peers
 from ctxrep_plugins.peers.conditioning import Cads, PromptNoise
-from ctxrep_plugins.peers.features import Dave
+from ctxrep_plugins.peers.features import Dave, FeatureSelfGuidance
 from ctxrep_plugins.peers.group import GroupInference
 from ctxrep_plugins.peers.latents import ParticleGuidance, Sparke
 from PIL import Image
@@ -68,7 +68,7 @@ def into_the_last_block(picture: Image.Image, strategy: Any, strength: float) ->
     return seen[0]
 
 
-@pytest.mark.parametrize("strategy", [PromptNoise(), Cads()], ids=lambda strategy: strategy.name)
+@pytest.mark.parametrize("strategy", [PromptNoise(), Cads(), FeatureSelfGuidance()], ids=lambda strategy: strategy.name)
 def test_only_the_rows_that_follow_the_instruction_are_disturbed(picture: Image.Image, strategy: Any) -> None:
     plain, moved = (into_the_last_block(picture, strategy, strength)["hidden_states"] for strength in (0, 1))
     assert torch.equal(plain[3:], moved[3:])
@@ -83,6 +83,57 @@ def test_dave_takes_a_share_of_the_mean_of_the_image_tokens(picture: Image.Image
     mean = image.mean(1, keepdim=True)
     assert mean.abs().max() > 0.01
     assert torch.allclose(moved["hidden_states"], 0.25 * mean + (image - mean), atol=1e-6)
+
+
+def test_feature_self_guidance_descends_its_energy() -> None:
+    h = torch.randn(4, 30, generator=torch.Generator().manual_seed(0)) * 7 + 5
+    u = (h / h.norm(dim=1, keepdim=True)).double()
+    for _ in range(30):
+        u.requires_grad_(True)
+        cosines = torch.cosine_similarity(u[:, None], u[None], dim=-1)
+        (gradient,) = torch.autograd.grad((cosines / 0.5).exp().mean().log(), u)
+        u = (u - 0.1 * gradient).detach()
+    moved = FeatureSelfGuidance().dispersed(h, 0.1)
+    assert torch.allclose(moved, h.norm(dim=1, keepdim=True) * u.float(), rtol=1e-4, atol=1e-4)
+    assert (moved - h).norm() > 0.1 * h.norm()
+
+
+def test_feature_self_guidance_runs_the_second_block_again(pipeline: Any, picture: Image.Image) -> None:
+    """In the steps from t = 1 to 0.8; the source picture's tokens and the text stay."""
+    blocks = [*pipeline.transformer.transformer_blocks, *pipeline.transformer.single_transformer_blocks]
+    calls: list[dict[str, torch.Tensor]] = []
+    inner: list[torch.Tensor] = []
+    for block in blocks[1:3]:
+        block.register_forward_pre_hook(lambda module, args, call: calls.append(call), with_kwargs=True)
+    blocks[1].norm1.register_forward_hook(lambda module, args, output: inner.append(args[0]))
+    strategy = FeatureSelfGuidance()
+    edit(picture, pipeline=pipeline, strength=0)
+    plain, plain_runs = calls[:2], len(inner)
+    calls.clear()
+    inner.clear()
+    edit(picture, pipeline=pipeline, strategy=strategy)
+    moved = calls[1]
+
+    assert (plain_runs, len(inner)) == (4, 6)  # of the block; t is 1, 0.9, 0.75 and 0.5
+    generated = plain[1]["hidden_states"].shape[1] // 2
+    h = plain[1]["hidden_states"][:, :generated]
+    apart = strategy.dispersed(h.flatten(1), strategy.strength).view_as(h)
+    given = plain[0]["hidden_states"].clone()
+    given[:, :generated] = apart
+    with torch.no_grad():
+        _, again = blocks[1](**{**plain[0], "hidden_states": given})
+    expected = 0.4 * again[:, :generated] + 0.6 * apart
+    assert torch.allclose(moved["hidden_states"][:, :generated], expected, atol=1e-5)
+    assert torch.equal(moved["hidden_states"][:, generated:], plain[1]["hidden_states"][:, generated:])
+    assert torch.equal(moved["encoder_hidden_states"], plain[1]["encoder_hidden_states"])
+
+
+def test_feature_self_guidance_leaves_the_second_call_of_guidance_alone(pipeline: Any, picture: Image.Image) -> None:
+    ran: list[Any] = []
+    pipeline.transformer.transformer_blocks[1].norm1.register_forward_hook(lambda *given: ran.append(None))
+    options = {"negative_prompt": "add a frame", "true_cfg_scale": 2.0}
+    edit(picture, pipeline=pipeline, strategy=FeatureSelfGuidance(), **options)
+    assert len(ran) == 2 * 4 + 2
 
 
 @each

@@ -159,8 +159,8 @@ def test_ctxrep_strategies_that_go_wrong(picture: Image.Image, pipeline: Any, re
     with pytest.raises(InputError) as unknown:
         edit(picture, pipeline=pipeline, strategy="haff")
     assert str(unknown.value) == (
-        "There is no strategy 'haff': choose one of cads, contextual, dave, group-inference, half, particle-guidance, "
-        "prompt-noise, raises, sparke, or give one of your own."
+        "There is no strategy 'haff': choose one of cads, contextual, dave, feature-self-guidance, group-inference, "
+        "half, particle-guidance, prompt-noise, raises, sparke, or give one of your own."
     )
 
 

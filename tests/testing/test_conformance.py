@@ -4,12 +4,8 @@ from typing import Any
 
 import pytest
 import tiny_sd3
-from ctxrep_plugins import standard
+from ctxrep_plugins import peers, standard
 from ctxrep_plugins.peers import group
-from ctxrep_plugins.peers.conditioning import Cads, PromptNoise
-from ctxrep_plugins.peers.features import Dave
-from ctxrep_plugins.peers.group import GroupInference
-from ctxrep_plugins.peers.latents import ParticleGuidance, Sparke
 from diffusers import FluxKontextInpaintPipeline
 
 from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
@@ -68,7 +64,7 @@ class TestInstruct(_StableDiffusion3):
 
 class TestStrategies(StrategyConformance):
     @pytest.fixture(
-        params=[standard.Contextual(), PromptNoise(), Cads(), ParticleGuidance(), Sparke(), Dave(), GroupInference()],
+        params=[standard.Contextual(), *peers.ctxrep_strategies()],
         ids=lambda strategy: strategy.name,
     )
     def strategy(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:

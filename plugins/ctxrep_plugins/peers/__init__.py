@@ -15,8 +15,9 @@ ctxrep_api = "1.0"
 @hookimpl
 def ctxrep_strategies() -> Iterable[Strategy]:
     from ctxrep_plugins.peers.conditioning import Cads, PromptNoise
-    from ctxrep_plugins.peers.features import Dave
+    from ctxrep_plugins.peers.features import Dave, FeatureSelfGuidance
     from ctxrep_plugins.peers.group import GroupInference
     from ctxrep_plugins.peers.latents import ParticleGuidance, Sparke
 
-    return [PromptNoise(), Cads(), ParticleGuidance(), Sparke(), Dave(), GroupInference()]
+    latents = [ParticleGuidance(), Sparke()]
+    return [PromptNoise(), Cads(), *latents, Dave(), FeatureSelfGuidance(), GroupInference()]

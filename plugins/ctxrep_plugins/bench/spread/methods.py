@@ -15,6 +15,7 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
     "particle-guidance": (2.0, 5.0, 10.0),
     "sparke": (0.03, 0.06, 0.12),
     "dave": (0.3, 0.6, 1.0),
+    "feature-self-guidance": (0.05, 0.15, 0.5),
     "group-inference": (1.0, 10.0),
 }
 
