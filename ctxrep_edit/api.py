@@ -36,10 +36,10 @@ def _on_the_cpu() -> Iterator[None]:
 def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
-    strength: float | Literal["auto"] = "auto", scope: str | None = None, repulsion: Repulsion | None = None,
-    seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
-    instruction_mask: Any = None, preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
-    realign: bool = False, restore: bool = False,
+    strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
+    repulsion: Repulsion | None = None, seed: int | None = None, steps: int | None = None,
+    mask: ImageLike | None = None, instruction_mask: Any = None,
+    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, device: str | None = None, dtype: Any = None,
     progress: bool = True, on_step: OnStep | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
@@ -53,9 +53,10 @@ def diverse_edit(
     strategy: what moves the candidates apart: the name of an installed one, or an object of your own.
     strength: of the repulsion, without units, >= 0; "auto" is the default of the model or its family (of the strategy,
         for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
-        scopes. repulsion: all settings at once; `strength` and `scope`, where given, still win.
+        scopes. oversample: how many times n candidates start, of which the n that differ most go on after the window.
+        repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
-        same machine, and edit i starts from the same noise for any n.
+        same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
         transparency, transparent), in the image's aspect; inpainting pipelines are given it too.
     preserve: "auto" asks `DEFAULT_CHECKS`, and those of an embedded model, whether what should not change has; "off"
@@ -78,7 +79,7 @@ def diverse_edit(
     # 1. Everything that can be wrong is found before anything runs.
     planned = plan(
         image, instruction, n, model=model, pipeline=pipeline, strategy=strategy, strength=strength, scope=scope,
-        repulsion=repulsion, seed=seed, steps=steps, mask=mask,
+        oversample=oversample, repulsion=repulsion, seed=seed, steps=steps, mask=mask,
         instruction_mask=instruction_mask, preserve=preserve, realign=realign, restore=restore,
         on_unfaithful=on_unfaithful, retries=retries, device=device, dtype=dtype, progress=progress, on_step=on_step,
         options=pipeline_kwargs,

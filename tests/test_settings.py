@@ -42,7 +42,7 @@ def test_settings_from_numpy_are_plain_numbers() -> None:
 
 def test_what_is_left_out_is_the_models(pipeline: Any) -> None:
     default = default_settings(pipeline)
-    assert (default.scope, default.steps, default.schedule, default.anchor) == ("middle", 3, "linear", True)
+    assert (default.scope, default.steps, default.schedule, default.anchor) == ("middle", None, "linear", True)
     run = attach(pipeline, Repulsion(scope="context"), particles=2)
     detach(run)
     assert run.settings == replace(default, scope="context")

@@ -46,13 +46,18 @@ class FluxKontext(Adapter):
             {"transformer_blocks": WORDS, "single_transformer_blocks": TEXT | {"generated"}},
             "instruction tokens of the double blocks, text and generated-image tokens of the single ones",
         ),
+        "pooled": Scope(
+            {"transformer_blocks": WORDS | {"generated"}, "single_transformer_blocks": WORDS | {"generated"}},
+            "instruction tokens and the mean of the generated-image tokens, of all blocks",
+            pooled=True,
+        ),
         "paper": Scope(
             {"transformer_blocks": TEXT, "single_transformer_blocks": TEXT | {"generated", "reference"}},
             "text tokens of the double blocks, all tokens of the single ones (Dahary et al. 2026, appendix A)",
             iterations=50,
         ),
     }
-    default = Repulsion(scope="middle", strength=0.6, steps=3, schedule="linear", anchor=True)
+    default = Repulsion(scope="middle", strength=1.0, window=0.1, schedule="linear", anchor=True)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:

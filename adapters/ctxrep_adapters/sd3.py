@@ -32,14 +32,15 @@ class _StableDiffusion3(Adapter):
             "instruction and image tokens of the middle half of the blocks",
             within={BLOCKS: (0.25, 0.75)},
         ),
+        "pooled": Scope(
+            {BLOCKS: WORDS | {"generated"}}, "instruction tokens and the mean of the image tokens", pooled=True
+        ),
         "paper": Scope(
             {BLOCKS: WORDS | {"padding"}},
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(
-        scope="paper", strength=1.3, steps=4, schedule="linear", iterations=5, keep_norm=False, anchor=True
-    )
+    default = Repulsion(scope="paper", strength=3.2, window=0.15, schedule="linear", keep_norm=False, anchor=True)
     guidance = ("unconditional", "conditional")
     may_lack = ("text_encoder_3", "tokenizer_3")
 

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     help="What moves them apart; see ctxrep-edit plugins.",
 )
 @click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
+@click.option(
+    "--oversample", type=click.IntRange(1),
+    help="How many times as many candidates start, of which the most different go on.  [default: the model's]",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")

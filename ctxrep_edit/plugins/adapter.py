@@ -32,13 +32,15 @@ class Scope:
     blocks: from the transformer's attribute that holds the blocks to the parts repelled after each of them.
     summary: one line for people. within: from such an attribute to the share of its blocks that repel, as (first, last)
     with 0 <= first < last <= 1; all of them where nothing is said. iterations: M that goes with it, where the caller
-    says none; None: the model's.
+    says none; None: the model's. pooled: whether of the image tokens that repel the mean alone does, so that all of
+    them move alike; not, where tokens of one place repel those of the same place.
     """
 
     blocks: Mapping[str, frozenset[Part]]
     summary: str
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     iterations: int | None = None
+    pooled: bool = False
 
     def chosen(self, attribute: str, count: int) -> range:
         """Which of `count` blocks repel, at least one."""
@@ -122,6 +124,17 @@ class Adapter(ABC):
         """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""
         return None
 
+    def rows(self, call: Mapping[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
+        """The keyword arguments of a call of the transformer with these rows of its batch alone.
+
+        Tensors and lists whose first axis is the batch lose the others, in dicts and in lists of tensors too. Position
+        ids without a batch, (tokens, axes), stay. Override it where a family has more to mind.
+        """
+        return {
+            name: value if name.endswith("_ids") and getattr(value, "ndim", 3) == 2 else _rows_of(value, rows, batch)
+            for name, value in call.items()
+        }
+
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> Words:
         """Which text tokens carry the instruction: bool (tokens,), or None where that cannot be known (then all).
 
@@ -151,3 +164,15 @@ class Adapter(ABC):
     @abstractmethod
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         """The keyword arguments with which `pipeline` carries out `request`."""
+
+
+def _rows_of(value: Any, rows: Sequence[int], batch: int) -> Any:
+    if hasattr(value, "ndim"):
+        return value[list(rows)] if value.ndim and len(value) == batch else value
+    if isinstance(value, Mapping):
+        return {name: _rows_of(entry, rows, batch) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        if any(hasattr(entry, "ndim") for entry in value):
+            return type(value)(_rows_of(entry, rows, batch) for entry in value)
+        return type(value)(value[i] for i in rows) if len(value) == batch else value
+    return value

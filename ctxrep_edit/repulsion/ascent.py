@@ -81,7 +81,8 @@ def repel(
 
     tokens: (n, tokens, dim), any floating dtype and device; never changed in place. Where nothing moves (strength 0,
         one particle, everything fixed or masked), the very same tensor comes back.
-    strength: step size without units, eta / mean_i |c_i|^2, >= 0. Give this or `eta`, not both.
+    strength: step size without units, (2 / n) eta / mean_i |c_i|^2, >= 0: 2 / n is the factor of the gradient that
+        falls with the number of particles. Give this or `eta`, not both.
     eta: the paper's raw step size, in squared units of the tokens, >= 0.
     iterations: M >= 1, the number of ascent steps that eta is divided among.
     objective: "entropy" is eq. 4; "renyi2" is -ln tr(rho^2), whose iterations need no eigendecomposition.
@@ -119,7 +120,7 @@ def repel_parts(
         return still, 1.0, 1.0
     with torch.no_grad():
         gram = inner_products(parts)  # (n, n)
-        step = eta if eta is not None else (strength or 0.0) * float(np.trace(gram)) / n
+        step = eta if eta is not None else (strength or 0.0) * float(np.trace(gram)) / 2
         mix, before, after = coefficients(gram, eta=step, iterations=iterations, objective=objective, fixed=fixed)
         if np.array_equal(mix, np.eye(n)):
             return still, before, after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from ctxrep_edit.errors import RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.adapter import Part as PartName
-from ctxrep_edit.repulsion.ascent import repel_parts
-from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ascent import Moved, repel_parts
+from ctxrep_edit.repulsion.bank import Bank, Place
 from ctxrep_edit.repulsion.clock import Clock
 from ctxrep_edit.repulsion.registry import Hooked
-from ctxrep_edit.repulsion.tokens import Part, positions
+from ctxrep_edit.repulsion.tokens import Part, pooled, positions, spread
 from ctxrep_edit.repulsion.words import words_in
 from ctxrep_edit.settings import Repulsion
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Chosen = list[tuple[int, slice | Tensor | None]]
 """The streams that repel, 0 for the text and 1 for the image, and where, as in `tokens.Part`."""
+IMAGE = 1
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Attachment:
     _words: Tensor | None = None
     _lengths: tuple[int | None, int | None] = (None, None)  # of text and image, as the transformer is given them
     _ran: int = 0  # hooked blocks, in the call under way
+    _share: float = 0.0  # of the step size, in the call under way
 
     @property
     def mean_vendi(self) -> tuple[float, float] | None:
@@ -67,8 +69,9 @@ class Attachment:
         before = self.clock.step
         self.clock.tick(call)
         wanted = self.settings.guidance == "both" or self.clock.conditional
-        self.repelling = self.clock.step < self.settings.steps and wanted
-        if 0 <= before < self.clock.step - 1 and before + 1 < self.settings.steps:
+        self._share = self._share_of(self.clock.step)
+        self.repelling = self._share > 0 and wanted
+        if 0 <= before < self.clock.step - 1 and self._share_of(before + 1) > 0:
             raise RepulsionError(
                 f"In step {before + 1} of the sampler the transformer was not called, so that nothing repelled there: "
                 "turn off the cache that answered for it."
@@ -84,6 +87,9 @@ class Attachment:
         text = self.adapter.text_length(call) if told else None
         self._lengths = text, latents.shape[1] if latents.ndim == 3 else None
         self._ran = 0
+
+    def _share_of(self, step: int) -> float:
+        return self.settings.share(step, (1.0, 0.0) if self.settings.steps is not None else self.clock.noise(step))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -112,33 +118,44 @@ class Attachment:
         """
         streams = text, image
         chosen = self._selected(text, image, parts)
-        settings, share = self.settings, self.settings.share(self.clock.step)
         pieces: list[list[Tensor]] = [[] for _ in chosen]
         scores = []
         for group, (rows, moves) in enumerate(self._groups(len(text))):
-            if not moves:
-                for piece, (i, _) in zip(pieces, chosen, strict=True):
-                    piece.append(streams[i][rows])
-                continue
-            place = (self.clock.step, self.clock.calls, block, group)
-            moved, *around = (repel_parts if self.bank is None else functools.partial(self.bank.repel, place))(
-                [Part(streams[i][rows], where) for i, where in chosen],
-                strength=settings.strength * share if settings.eta is None else None,
-                eta=None if settings.eta is None else settings.eta * share,
-                iterations=settings.iterations,
-                objective=settings.objective,
-                keep_norm=settings.keep_norm,
-                fixed=int(settings.anchor),
-            )
-            for piece, tokens in zip(pieces, moved, strict=True):
-                piece.append(tokens)
-            scores.append(around)
+            tokens = [streams[i][rows] for i, _ in chosen]
+            if moves:
+                place = (self.clock.step, self.clock.calls, block, group)
+                wholes = [Part(some, where) for some, (_, where) in zip(tokens, chosen, strict=True)]
+                tokens, *around = self._repelled(wholes, [i == IMAGE for i, _ in chosen], place)
+                scores.append(around)
+            for piece, some in zip(pieces, tokens, strict=True):
+                piece.append(some)
         before, after = zip(*scores, strict=True)
         self.vendi.append((sum(before) / len(before), sum(after) / len(after)))
         out = list(streams)
         for piece, (i, _) in zip(pieces, chosen, strict=True):
             out[i] = piece[0] if len(piece) == 1 else torch.cat(piece)
         return out[0], out[1]
+
+    def _repelled(self, wholes: Sequence[Part], of_the_image: Sequence[bool], place: Place) -> Moved:
+        """One group of particles, moved, by stream; where the scope pools, those of the image by their mean."""
+        settings, bank = self.settings, self.bank
+        first = bank is None or bank.turn is None or bank.turn.start == 0
+        fixed = int(settings.anchor and first)
+        pools = self.adapter.scope(settings.scope).pooled
+        parts = [pooled(whole) if pools and image else whole for whole, image in zip(wholes, of_the_image, strict=True)]
+        moved, before, after = (repel_parts if bank is None else functools.partial(bank.repel, place))(
+            parts,
+            strength=settings.strength * self._share / len(self._blocks) if settings.eta is None else None,
+            eta=None if settings.eta is None else settings.eta * self._share,
+            iterations=settings.iterations,
+            objective=settings.objective,
+            keep_norm=settings.keep_norm,
+            fixed=fixed,
+        )
+        for i, (whole, part) in enumerate(zip(wholes, parts, strict=True)):
+            if part is not whole:
+                moved[i] = spread(whole, part, moved[i], keep_norm=settings.keep_norm, fixed=fixed)
+        return moved, before, after
 
     def _selected(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> Chosen:
         """What repels; the same for every block and step of a kind, so it is worked out once."""

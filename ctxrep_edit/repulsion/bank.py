@@ -6,7 +6,7 @@ particles; the new ones alone come out and go on through the transformer. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,11 @@ class Bank:
     """Candidates that repel new ones without being sampled again, and those of the run under way.
 
     kept: the memories of candidates that are done, by their number in the set. made: the memories of the particles of
-    the run under way, in their order, noted where `noting`.
+    the run under way, in their order, noted where `noting`. clean: of the kept ones, by number, the clean latents that
+    their velocity pointed at when they were chosen from a pool, (numbers,) on the host.
+
+    turn: which particles of the run under way pass through the transformer, where not all of them do at once; those
+    before them, whose tokens are noted, repel them too. noted: whether any were.
 
     Tokens are those that the block returned, before the repulsion of that block. That is what the particles of one
     batch see of one another, and spreads no less than the tokens after it. They take, per candidate, the size of the
@@ -38,9 +42,18 @@ class Bank:
     noting: bool = True
     kept: dict[int, Memory] = field(default_factory=dict)
     made: list[Memory] = field(default_factory=list)
+    clean: dict[int, Tensor] = field(default_factory=dict)
+    turn: range | None = None
+    noted: bool = False
+    _clean: Sequence[Tensor] = ()
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def choose(self, rows: Sequence[int], clean: Tensor) -> None:
+        """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
+        self.made = [self.made[row] for row in rows] if self.made else []
+        self._clean = [*clean]
 
     def join(self, candidates: Sequence[int]) -> None:
         """Keeps the particles of the last run under these numbers, in order; none where the run noted none.
@@ -53,11 +66,14 @@ class Bank:
                 "strategy hands it to `repelled` with particles=run.n, or not at all."
             )
         self.kept.update(zip(candidates, self.made, strict=False))
-        self.made = []
+        self.clean.update(zip(candidates, self._clean, strict=False))
+        self.made, self._clean = [], ()
 
     def leave(self, candidates: Collection[int]) -> None:
         """Forgets these candidates."""
-        self.kept = {number: memory for number, memory in self.kept.items() if number not in candidates}
+        for number in candidates:
+            self.kept.pop(number, None)
+            self.clean.pop(number, None)
 
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
@@ -67,35 +83,52 @@ class Bank:
         between 1 and k + n.
         Raises RepulsionError where a kept candidate has no tokens of that place, or of another shape.
         """
-        own = torch.cat([part.selected for part in parts], 1) if self.noting or self.kept else None
-        if own is not None and self.noting:
-            self._note(place, own)
-        if own is None or not self.kept:
+        if not (self.noting or self.kept or self.turn):
             return repel_parts(parts, fixed=fixed, **options)
-        k = len(self.kept)
-        everyone = Part(torch.cat([self._kept_at(place, own), own]))  # (k + n, selected, dim)
+        own = torch.cat([part.selected for part in parts], 1)
+        if self.noting or self.turn:
+            self._note(place, own.to(parts[0].tokens.dtype))
+        others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
+        for row in range(self.turn.start if self.turn else 0):
+            others[f"particle {row}"] = self.made[row]
+        if not others:
+            return repel_parts(parts, fixed=fixed, **options)
+        k = len(others)
+        everyone = Part(torch.cat([_at(place, others, own), own]))  # (k + n, selected, dim)
         (moved,), before, after = repel_parts([everyone], fixed=k + fixed, **options)
         sizes = [part.selected.shape[1] for part in parts]
         pieces = zip(parts, torch.split(moved[k:], sizes, 1), strict=True)
         return [part.put(tokens) for part, tokens in pieces], before, after
 
-    def _note(self, place: Place, own: Tensor) -> None:
-        if len(self.made) != len(own):
-            self.made = [{} for _ in own]
-        for memory, row in zip(self.made, own, strict=True):
-            memory[place] = row.detach().to("cpu", copy=True)  # (selected, dim), each with a storage of its own
+    def forget(self) -> None:
+        """Forgets what was noted for the turns of one call of the transformer alone."""
+        self.turn = None
+        if not self.noting:
+            self.made = []
 
-    def _kept_at(self, place: Place, own: Tensor) -> Tensor:
-        """(k, selected, dim), with the device and dtype of `own`, (n, selected, dim)."""
-        rows = []
-        for number, memory in self.kept.items():
-            row = memory.get(place)  # (selected, dim)
-            if row is None or row.shape != own.shape[1:]:
-                had = "none of it" if row is None else f"{tuple(row.shape)} of kept candidate {number}"
-                raise RepulsionError(
-                    f"Particles have {tuple(own.shape[1:])} (tokens, dim) to repel after hooked block {place[2]} in "
-                    f"step {place[0]}, but the bank has {had}: make new candidates with the size, scope, steps, "
-                    "guidance and instruction of those that are kept."
-                )
-            rows.append(row)
-        return torch.stack(rows).to(own)
+    def _note(self, place: Place, own: Tensor) -> None:
+        turn = self.turn or range(len(own))
+        if turn.start == 0 and len(self.made) != len(own):
+            self.made = []
+        self.noted = True
+        while len(self.made) < turn.stop:
+            self.made.append({})
+        for row, tokens in zip(turn, own, strict=True):
+            # what later rounds need leaves the device; each has a storage of its own
+            self.made[row][place] = tokens.detach().to("cpu" if self.noting else tokens.device, copy=True)
+
+
+def _at(place: Place, others: Mapping[str, Memory], own: Tensor) -> Tensor:
+    """What the k others had there, (k, selected, dim), with the device and dtype of `own`, (n, selected, dim)."""
+    rows = []
+    for name, memory in others.items():
+        row = memory.get(place)  # (selected, dim)
+        if row is None or row.shape != own.shape[1:]:
+            had = "none of it" if row is None else f"{tuple(row.shape)} of {name}"
+            raise RepulsionError(
+                f"Particles have {tuple(own.shape[1:])} (tokens, dim) to repel after hooked block {place[2]} in step "
+                f"{place[0]}, but the bank has {had}: make new candidates with the size, scope, window, guidance and "
+                "instruction of those that are kept."
+            )
+        rows.append(row.to(own))
+    return torch.stack(rows)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from ctxrep_edit.errors import RepulsionError
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Adapter
@@ -31,8 +33,9 @@ class Clock:
     calls: int = field(default=0, init=False)
     conditional: bool = field(default=True, init=False)
     parts: tuple[str, ...] = field(default=("conditional",), init=False)
+    _levels: Sequence[float] | None = field(default=None, init=False)
     _timestep: float | None = field(default=None, init=False)
-    _latents: Callable[[], Tensor | None] = field(default=lambda: None, init=False)
+    _seen: list[tuple[Callable[[], Tensor | None], int]] = field(default_factory=list, init=False)
 
     def tick(self, call: Mapping[str, Any]) -> None:
         """Takes note of a call of the transformer, by its keyword arguments: one of the same step with the same latents
@@ -40,9 +43,13 @@ class Clock:
         latents = call["hidden_states"]
         step = self._scheduled()
         step = self._by_timestep(call) if step is None else step
-        again = step == self.step and self._latents() is latents
-        self.step, self.calls = step, self.calls + 1 if again else 1
-        self._latents = weakref.ref(latents)
+        seen = self._seen if step == self.step else []
+        before = next((calls for known, calls in seen if known() is latents), 0)
+        if step == 0 and not before:
+            self._levels = None
+        self.step, self.calls = step, before + 1
+        self._seen = [entry for entry in seen if entry[0]() is not latents]
+        self._seen.append((weakref.ref(latents), self.calls))
         guidance = self.adapter.guidance
         self.conditional = guidance != "calls" or self.calls == 1
         guided = guidance != "calls" and self.adapter.guided(self.pipeline)
@@ -59,6 +66,16 @@ class Clock:
         order: int = getattr(scheduler, "order", 1)
         return (index - begin) // order
 
+    def noise(self, step: int) -> tuple[float, float]:
+        """What timestep number `step` starts and ends with, in shares of the noise that the run starts with.
+
+        Raises RepulsionError where the scheduler does not say how much noise there is, or not as a flow does.
+        """
+        if self._levels is None:
+            self._levels = noise_levels(self.pipeline)
+        last = len(self._levels) - 1
+        return self._levels[min(step, last - 1)], self._levels[min(step + 1, last)]
+
     def _by_timestep(self, call: Mapping[str, Any]) -> int:
         """Timesteps fall: a lower one is the next step, a higher one the start of another run."""
         timestep, before = self.adapter.timestep(call), self._timestep
@@ -72,6 +89,24 @@ class Clock:
         size = batch // len(self.parts)
         first = self.parts.index("conditional") * size
         return slice(first, first + size)
+
+
+def noise_levels(pipeline: Any) -> Sequence[float]:
+    """The noise before each timestep of a run and after its last one, in shares of the first: 1 down to 0.
+
+    It is sigma of x_t = (1 - sigma) x_0 + sigma noise. Raises RepulsionError where the scheduler has no such sigmas.
+    """
+    scheduler: Any = getattr(pipeline, "scheduler", None)
+    sigmas = getattr(scheduler, "sigmas", None)
+    levels = [] if sigmas is None else torch.as_tensor(sigmas).tolist()
+    levels = levels[getattr(scheduler, "begin_index", None) or 0 :]
+    if len(levels) < 2 or not 0 < levels[0] <= 1 + 1e-3:
+        raise RepulsionError(
+            f"{type(scheduler).__name__} does not say how much of the noise is left in a step, as the schedulers of "
+            "flow models do by their sigmas: say in how many first steps to repel, with Repulsion(steps=...)."
+        )
+    order: int = getattr(scheduler, "order", 1)
+    return [level / levels[0] for level in (*levels[:-1:order], levels[-1])]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ctxrep_edit.plugins.adapter import Adapter, Order, Part
 from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.bank import Bank
-from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
 from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.settings import Repulsion, is_count
@@ -97,6 +97,8 @@ def attach(
             )
         if settings.active:
             check_beside(transformer)
+            if settings.steps is None:
+                noise_levels(pipeline)
             try:
                 _hook(run, transformer)
             except BaseException:

@@ -74,6 +74,31 @@ class Part:
             yield where, block
 
 
+def pooled(part: Part) -> Part:
+    """The selected tokens as one: their mean times the root of their number, (n, 1, dim), in float32 at least.
+
+    Its inner products are those of the tokens with everything taken away that is not alike in all of them.
+    """
+    selected = part.selected
+    dtype = torch.promote_types(selected.dtype, torch.float32)
+    return Part(selected.mean(1, keepdim=True, dtype=dtype) * selected.shape[1] ** 0.5)
+
+
+def spread(part: Part, one: Part, moved: Tensor, *, keep_norm: bool, fixed: int) -> Tensor:
+    """The tokens of `part` with each selected one moved as `one`, what `pooled` made of them, was: to `moved`."""
+    if moved is one.tokens:
+        return part.tokens
+    selected = part.selected  # (n, k, dim)
+    out = selected + (moved - one.tokens) / selected.shape[1] ** 0.5
+    if keep_norm:
+        norms = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in (selected, out))  # (n, k, 1) each
+        had, has = (norm.to(out.dtype) for norm in norms)
+        out *= had / torch.where(has > 0, has, 1.0)
+    out = out.to(selected.dtype)
+    out[:fixed] = selected[:fixed]
+    return part.put(out)
+
+
 def positions(mask: Tensor) -> slice | Tensor | None:
     """Where a mask, bool (tokens,), is True: a slice if that is one run, else int64 (selected,); None: all."""
     found = mask.nonzero().flatten()  # (selected,)

@@ -61,6 +61,17 @@ class Plan:
     on_step: OnStep | None = None
     _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def pool(self) -> int:
+        """How many candidates start for each that is wanted; one alone has nothing to differ from."""
+        return self.settings.oversample if self.settings.active and len(self.seeds) > 1 else 1
+
+    def more(self, count: int, begin: int | None = None) -> Sequence[int]:
+        """Seeds of what starts beside `count` candidates. begin: the seed from which a round counts; None: the
+        first one's."""
+        after = (self.seeds[0] if begin is None else begin) + len(self.seeds)
+        return range(after, after + (self.pool - 1) * count)
+
     def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
 
@@ -86,7 +97,8 @@ class Plan:
 def plan(
     image: ImageLike | Source, instruction: str, n: int, *,
     model: str | Path | None, pipeline: Any, strategy: str | Strategy, strength: float | Literal["auto"],
-    scope: str | None, repulsion: Repulsion | None, seed: int | None, steps: int | None, mask: ImageLike | None,
+    scope: str | None, oversample: int | None, repulsion: Repulsion | None,
+    seed: int | None, steps: int | None, mask: ImageLike | None,
     instruction_mask: Any, preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
     on_unfaithful: OnUnfaithful, retries: int, device: str | None, dtype: Any, progress: bool, on_step: OnStep | None,
     options: Mapping[str, Any],
@@ -117,7 +129,8 @@ def plan(
     pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
-    settings = _settings(pipeline, adapter, mover, repulsion, strength, scope)
+    settings = _settings(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    _check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)
@@ -126,7 +139,7 @@ def plan(
         particles.check_restored(n, source.size)
     if allowed is not None:
         shrink_mask(allowed, size)
-    seeds = particles.seeds(seed, n)
+    seeds = particles.seeds(seed, n * settings.oversample)[:n]
     request = Request(source, instruction, (), size, steps, allowed)
     check_options(pipeline, options, inspect.signature(plan).parameters)
     words = _words(instruction_mask, options)
@@ -138,6 +151,8 @@ def plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
         on_unfaithful, retries, realign, restore, recipe, progress, on_step,
     )  # fmt: skip
+    if made.pool > 1:
+        recipe["started"] = [*seeds, *made.more(n)]
     recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
     return made
 
@@ -171,6 +186,15 @@ def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, op
         raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
 
 
+def _check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
+    rows = rows_of_their_own(options, n)
+    if settings.oversample > 1 and settings.active and rows:
+        raise InputError(
+            f"{rows[0]} has a row for each edit, but with oversample={settings.oversample} more candidates start: give "
+            "one row, or oversample=1."
+        )
+
+
 def _words(mask: Any, options: Mapping[str, Any]) -> Words:
     """The text tokens that carry an instruction given as embeddings."""
     if mask is None:
@@ -190,14 +214,19 @@ def _settings(
     settings: Repulsion | None,
     strength: float | str,
     scope: str | None,
+    oversample: int | None,
 ) -> Repulsion:
-    if not strategy.repels and (settings, scope) != (None, None):
-        raise InputError(f"The strategy {strategy.name} takes a strength only: leave scope and repulsion out.")
+    if not strategy.repels and (settings, scope, oversample) != (None, None, None):
+        raise InputError(
+            f"The strategy {strategy.name} takes a strength only: leave scope, oversample and repulsion out."
+        )
     if not isinstance(settings, Repulsion | None):
         raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
     asked = settings or Repulsion()
     if scope is not None:
         asked = replace(asked, scope=scope)
+    if oversample is not None:
+        asked = replace(asked, oversample=oversample)
     if strength is None:
         raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")
     if not isinstance(strength, str):
@@ -206,6 +235,8 @@ def _settings(
         raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
     if not strategy.repels:
         return completed(asked, Repulsion(strength=strategy.strength))
+    if oversample is not None and oversample > 1 and not completed(asked).active:
+        raise InputError(f"oversample is {oversample}, but with strength 0 nothing repels: leave one of them out.")
     return settings_for(pipeline, asked, adapter)
 
 

@@ -64,14 +64,18 @@ class _Rounds:
     _done: int = 0  # steps of the rounds before
     _last: int = 0  # steps so far
 
-    def make(self, seeds: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
-        """One candidate per seed: pictures (n, 3, h, w), and what the strategy noted."""
-        plan = self.plan
+    def make(self, seeds: Sequence[int], settings: Repulsion, more: Sequence[int] = ()) -> tuple[Tensor, Run]:
+        """As many candidates as seeds: pictures (n, 3, h, w), and what the strategy noted.
+
+        more: seeds of further ones that start, and of which some may be kept instead.
+        """
+        plan, n = self.plan, len(seeds)
+        seeds = [*seeds, *more]
         arguments = plan.arguments(seeds)
         self._done, began = self._last, time.perf_counter()
         images, run, self.stopped = sample(
             plan.pipeline, plan.adapter, plan.strategy, settings, arguments, seeds,
-            progress=plan.progress, on_step=self._on_step, words=plan.words, bank=self.bank,
+            progress=plan.progress, on_step=self._on_step, n=n, words=plan.words, bank=self.bank,
         )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run
@@ -85,7 +89,7 @@ class _Rounds:
 def _first(rounds: _Rounds) -> Candidates:
     plan = rounds.plan
     n = len(plan.seeds)
-    images, run = rounds.make(plan.seeds, plan.settings)
+    images, run = rounds.make(plan.seeds, plan.settings, plan.more(n))
     case = _case(plan, images, 0 < run.still < n)
     return Candidates(
         images, list(run.seeds), [_strength(plan.settings, i, run) for i in range(n)], run.still, case,
@@ -109,21 +113,23 @@ def _retry(rounds: _Rounds, bank: Bank, found: Candidates) -> Candidates:
     there gets the plain first candidates to run along instead, so that an anchor repels the new ones. An unfaithful
     anchor is made again as one, unmoved. A candidate that never passes is its last attempt, with its verdict.
     """
-    plan, n, first = rounds.plan, len(found.seeds), found.seeds[0]
+    plan, n = rounds.plan, len(found.seeds)
     bank.join(range(n))
     for number in range(1, plan.retries + 1):
         again = found.unfaithful
         if not again or found.stopped:
             break
+        begin = plan.seeds[0] + plan.pool * n * number
         seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
         for i in again:
-            seeds[i] = first + n * number + i
+            seeds[i] = begin + i
         bank.leave(again)
         bank.noting = bank.noting and number < plan.retries
-        along = range(0 if bank or found.still == n else found.still)
+        along = range(0 if bank.noted or found.still == n else found.still)
         batch = sorted({*again, *along})
         settings = replace(plan.settings, anchor=plan.settings.anchor and batch[0] == 0)
-        made, run = rounds.make([seeds[i] for i in batch], settings)
+        more = plan.more(len(again), begin) if bank.noted else ()
+        made, run = rounds.make([seeds[i] for i in batch], settings, more)
         bank.join(batch)
         for row, i in enumerate(batch):
             if i in again:

@@ -16,6 +16,7 @@ from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
+from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def sample(
     *,
     progress: bool,
     on_step: OnStep | None,
+    n: int | None = None,
     words: Words = None,
     bank: Bank | None = None,
 ) -> tuple[Tensor, Run, bool]:
-    """Makes one candidate per seed. Strength 0 asks no strategy.
+    """Makes one candidate per seed, or the `n` of them that differ most. Strength 0 asks no strategy.
 
     words, bank: `instruction` and `bank` of `Run`, where known.
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
@@ -46,11 +48,18 @@ def sample(
     Raises PluginError for a strategy, or an adapter's arguments, that make anything else, PipelineBusy, RepulsionError
     where a repulsion is attached, and whatever pipeline, strategy or `on_step` raise.
     """
+    n = len(seeds) if n is None else n
+    pool = None
+    if n < len(seeds):
+        bank = Bank(noting=False) if bank is None else bank
+        pool = Pool(adapter, pipeline, settings, len(seeds), n, bank)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)
     arguments = {name: value for name, value in arguments.items() if name != "callback_on_step_end"}
 
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
-        images = pipeline(**{**arguments, **changes}, callback_on_step_end=steps.after(after_step)).images
+        after = steps.after(after_step)
+        after = after if pool is None else pool.after(after)
+        images = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
         if not isinstance(images, Tensor):
             raise PluginError(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
@@ -68,11 +77,20 @@ def sample(
         held.enter_context(borrowed(pipeline, progress))
         if adapter.draws_unasked:
             held.enter_context(seeded(seeds[0]))
+        if pool is not None:
+            held.enter_context(pool.at_work(transformer))
         words = adapter.instruction(pipeline, arguments) if words is None else words
-        run = Run(pipeline, adapter, call, arguments, seeds, settings, words, bank=bank)
+        run = Run(pipeline, adapter, call, arguments, seeds[:n], settings, words, bank=bank)
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n
+    if pool is not None:
+        if not bank.noted:
+            raise PluginError(
+                f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
+                "repelled only those beside them: mend it, or take oversample=1."
+            )
+        images, run.seeds = pool.settle(images, seeds)
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"

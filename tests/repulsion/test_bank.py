@@ -150,6 +150,7 @@ def test_the_parts_of_a_batch_and_joint_blocks(parts: str, guidance: Any, joint:
         given = replace(SOME, guidance=guidance, anchor=anchor)
         clock = Clock(family, SimpleNamespace(do_classifier_free_guidance=True))
         run = Attachment(family, given, some.shape[1], words, clock, bank)
+        run._blocks.append(SimpleNamespace())  # it is the only one
         batch = some.flatten(0, 1)  # (parts * n, tokens, dim)
         text, image = batch[:, :3], batch[:, 3:]
         ids = torch.tensor([[0.0], [0.0], [0.0], [1.0]]).expand(4, 3)  # the last token is of the reference

@@ -182,6 +182,7 @@ class Stacked(FluxKontext):
 def test_guidance_in_one_batch(batch: int, guided: bool, guidance: Any, rows: list[int]) -> None:
     pipeline = SimpleNamespace(do_classifier_free_guidance=guided)
     run = Attachment(Stacked(), replace(SOME, guidance=guidance), 2, None, Clock(Stacked(), pipeline))
+    run._blocks.append(SimpleNamespace())  # it is the only one
     text = torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(0))
     call = {"timestep": torch.ones(1), "hidden_states": text, "encoder_hidden_states": text}
     run.begin(None, (), {**call, "img_ids": torch.zeros(5, 3)})
@@ -216,8 +217,9 @@ def test_the_step_size_follows_its_schedule(
         with repelled(pipeline, chosen, particles=3):
             tiny.run(pipeline, picture, num_inference_steps=4)
     blocks = len(pipeline.transformer.transformer_blocks)
-    assert sizes["constant"] == [0.9] * 3 * blocks
-    assert sizes["linear"] == pytest.approx([0.9] * blocks + [0.6] * blocks + [0.3] * blocks)
+    each = 0.9 if raw else 0.9 / blocks
+    assert sizes["constant"] == pytest.approx([each] * 3 * blocks)
+    assert sizes["linear"] == pytest.approx([each] * blocks + [each * 2 / 3] * blocks + [each / 3] * blocks)
 
 
 def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Image, watch: Any) -> None:
@@ -226,7 +228,8 @@ def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Ima
     with repelled(pipeline, replace(SOME, scope="context", strength=0.5, steps=1), particles=3):
         by_strength = tiny.run(pipeline, picture)
     tokens = moves[0].before[:, : tiny.LENGTH].double()
-    eta = 0.5 * float(tokens.flatten(1).square().sum(1).mean())
+    blocks = len(pipeline.transformer.transformer_blocks)
+    eta = 3 / 2 * 0.5 / blocks * float(tokens.flatten(1).square().sum(1).mean())  # n / 2 times, shared out
     one_block = {"num_inference_steps": 1}
     with repelled(pipeline, replace(SOME, scope="context", strength=9.0, eta=eta, steps=1), particles=3):
         tiny.run(pipeline, picture, **one_block)

@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 @click.option("--folder", type=click.Path(path_type=Path), help="Your own photographs instead of scikit-image's.")
 @click.option(
     "--method", "names", multiple=True,
-    help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1; repeatable.  "
+    help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1, contextual*2 (oversampled); "
+    "repeatable.  "
     "[plain and contextual]",
 )  # fmt: skip
 @click.option("--sweep", is_flag=True, help="Plain, every installed strategy at several strengths, and every scope.")
 @click.option("--strength", type=float, help="Of the contextual repulsion.  [default: the model's]")
 @click.option("--scope", help="Which tokens repel.  [default: the model's]")
-@click.option("--tau", "steps", type=click.IntRange(1), help="First timesteps that repel.  [default: the model's]")
+@click.option("--window", type=click.FloatRange(0, 1, min_open=True), help="Share of the noise range that repels.")
+@click.option("--tau", type=click.IntRange(1), help="First timesteps that repel, in place of a window.")
 @click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Over these.  [default: the model's]")
+@click.option("--oversample", type=click.IntRange(1), help="Candidates that start per edit.  [default: the model's]")
+@click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Also write the JSON to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Also write a Markdown table to this file.")
@@ -45,7 +49,8 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.Path(path_type=Path), help="Keep every set's figures here, and resume from it.")
 def spread(
     photos: int, n: int, seed: int, models: tuple[str, ...], folder: Path | None, names: tuple[str, ...], sweep: bool,
-    as_json: bool, file: Path | None, markdown: Path | None, picture: Path | None, trials: Path | None, **changes: Any,
+    as_json: bool, file: Path | None, markdown: Path | None, picture: Path | None, trials: Path | None,
+    steps: int | None, tau: int | None, **changes: Any,
 ) -> None:  # fmt: skip
     """Count distinct right answers of strategies, on photographs whose right answers are known.
 
@@ -68,9 +73,10 @@ def spread(
     pictures = read_folder(folder) if folder else held_out()
     if not pictures:
         raise InputError(f"{folder} holds no photograph of at least 320 pixels a side: name another --folder.")
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if "strength" in changes:
-        changes["eta"] = None
+    changes = {name: value for name, value in {**changes, "steps": tau}.items() if value is not None}
+    for name, other in (("strength", "eta"), ("window", "steps")):
+        if name in changes:
+            changes.setdefault(other, None)
     rows = []
     for model in models or ("kontext-nano",):
         pipeline = load_pipeline(model)
@@ -80,11 +86,11 @@ def spread(
         else:
             compared = [methods.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
         work = list(tasks(pictures, photos, seed))
-        asked = {"model": model, "n": n, "seed": seed, "folder": str(folder or "")}
+        asked = {"model": model, "n": n, "seed": seed, "folder": str(folder or ""), "sampler_steps": steps}
         with Results(trials, **asked, **asdict(settings)) as found:
             for task, how in _left(work, compared, found):
                 try:
-                    found.add(how, run(pipeline, task, how, n))
+                    found.add(how, run(pipeline, task, how, n, steps))
                 except Exception as error:  # a strategy of anybody's
                     found.fail(how, f"{type(error).__name__}: {error}")
                     warnings.warn(f"The method {how.label} failed and is left out: {error}", stacklevel=1)

@@ -22,19 +22,20 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table. strength: None is the strategy's own. repulsion: for `contextual`, all its settings."""
+    """One row of the table. strength: None is the strategy's own. repulsion: for `contextual`, all its settings.
+    variant: how the settings that were named are written, such as "*2/paper"."""
 
     strategy: str
     strength: float | None = None
     repulsion: Repulsion | None = None
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """Of the method without its strength; one curve in the plot."""
         if self.strength == 0:
             return "plain"
-        scope = self.repulsion.scope if self.repulsion else None
-        return f"{self.strategy}/{scope}" if scope else self.strategy
+        return self.strategy + self.variant
 
     @property
     def label(self) -> str:
@@ -45,12 +46,14 @@ PLAIN = Method("contextual", 0.0)
 
 
 def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
-    """From "plain", "cads", "cads:0.5", "contextual/paper:2". changes: of the settings of contextual repulsion.
+    """From "plain", "cads", "cads:0.5", "contextual/paper:2", "contextual*3". changes: of the settings of contextual
+    repulsion.
 
     Raises InputError.
     """
     name, _, number = text.partition(":")
-    strategy, _, scope = name.partition("/")
+    name, _, scope = name.partition("/")
+    strategy, _, times = name.partition("*")
     if name == "plain":
         return PLAIN
     try:
@@ -58,10 +61,14 @@ def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
     except ValueError:
         raise InputError(f"The method {text!r} has the strength {number!r}: give a number, as in cads:0.5.") from None
     repels = STRATEGIES.get(strategy).repels
-    if not repels and scope:
-        raise InputError(f"The method {text!r} names a scope, but {strategy} has none: leave /{scope} out.")
-    changes = {**changes, **({"scope": scope} if scope else {})}
-    return Method(strategy, strength, replace(default_settings(pipeline), **changes) if repels and changes else None)
+    if not repels and (scope or times):
+        raise InputError(f"The method {text!r} is more than {strategy} with a strength, which is all that it takes.")
+    if times and not times.isdecimal():
+        raise InputError(f"The method {text!r} oversamples {times!r} times: give a whole number, as in contextual*2.")
+    changes = {**changes, **({"scope": scope} if scope else {}), **({"oversample": int(times)} if times else {})}
+    variant = (f"*{times}" if times else "") + (f"/{scope}" if scope else "")
+    own = replace(default_settings(pipeline), **changes) if repels and changes else None
+    return Method(strategy, strength, own, variant)
 
 
 def sweep(pipeline: Any, changes: Mapping[str, Any], own_scope: str | None) -> list[Method]:

@@ -44,8 +44,8 @@ class Trial:
         return self.photo, self.edit, self.pinned
 
 
-def run(pipeline: Any, task: Task, how: Method, n: int) -> Trial:
-    """One task with one method; the seeds are the task's, whatever the method is."""
+def run(pipeline: Any, task: Task, how: Method, n: int, steps: int | None = None) -> Trial:
+    """One task with one method; the seeds are the task's, whatever the method is. steps: of the sampler."""
     with warnings.catch_warnings(), _counted(pipeline) as counter:
         warnings.simplefilter("error")
         edits = diverse_edit(
@@ -57,6 +57,7 @@ def run(pipeline: Any, task: Task, how: Method, n: int) -> Trial:
             strength="auto" if how.strength is None else how.strength,
             repulsion=how.repulsion,
             seed=task.seed,
+            steps=steps,
             preserve="off",
             progress=False,
         )
@@ -65,14 +66,14 @@ def run(pipeline: Any, task: Task, how: Method, n: int) -> Trial:
 
 @contextmanager
 def _counted(pipeline: Any) -> Iterator[Counter[str]]:
-    """Counts the rows that the transformer is given."""
+    """Counts the rows that the transformer computes: what it is given at last, as strategies may leave out some."""
     counter: Counter[str] = Counter()
 
-    def count(module: Any, args: Any, call: dict[str, Any]) -> None:
+    def count(module: Any, args: Any, call: dict[str, Any], output: Any) -> None:
         counter["rows"] += len(call["hidden_states"])
 
     transformer = adapter_for(pipeline).transformer(pipeline)
-    handle = transformer.register_forward_pre_hook(count, with_kwargs=True)
+    handle = transformer.register_forward_hook(count, with_kwargs=True)
     try:
         yield counter
     finally:

@@ -1,0 +1,166 @@
+"""A pool: more candidates start than are wanted, and after the window those that differ most go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import StepCallback
+from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.settings import Repulsion
+
+
+@dataclass
+class Pool:
+    """The m candidates that a run starts with, and the n of them that it ends with; m is a multiple of n.
+
+    All of them are in the pipeline's loop to its end, so that no pipeline has to be stopped and resumed and any
+    scheduler keeps its state. But the transformer is given n rows at a time: up to the choice all in turn, each n
+    repelled from those before them by way of the bank, and then the chosen ones alone. The others stay where they are
+    and are not decoded. So a pool takes no more memory than n candidates, and their tokens of one call.
+
+    bank: finished candidates that the chosen ones are to differ from, too; it is told what was chosen. kept: the chosen
+    ones, in order; None before the choice.
+    """
+
+    adapter: Adapter
+    pipeline: Any
+    settings: Repulsion
+    m: int
+    n: int
+    bank: Bank = field(default_factory=lambda: Bank(noting=False))
+    kept: list[int] | None = None
+    _clock: Clock = field(init=False)
+    _call: dict[str, Any] | None = None  # the one under way, with all rows
+    _parts: dict[int, Tensor] = field(default_factory=dict)  # of its latents, by turn
+    _latents: Tensor | None = None
+    _turning: bool = False
+
+    def __post_init__(self) -> None:
+        self._clock = Clock(self.adapter, self.pipeline)
+
+    @contextmanager
+    def at_work(self, transformer: nn.Module) -> Iterator[None]:
+        """Watches the scheduler, which must be a copy lent for this run, and the transformer."""
+        scheduler = self.pipeline.scheduler
+        original = scheduler.step
+
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
+            index = getattr(scheduler, "step_index", None)
+            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
+            if self.kept is None and self._over():
+                self._choose(sample - scheduler.sigmas[index].to(sample) * output)
+            return original(output, timestep, sample, *args, **options)
+
+        scheduler.step = step
+        handles = (
+            transformer.register_forward_pre_hook(self._narrow, with_kwargs=True),
+            transformer.register_forward_hook(self._widen),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            del scheduler.step
+
+    def after(self, first: StepCallback | None) -> StepCallback:
+        """`first`, and after the last step the chosen latents alone."""
+
+        def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if first is not None:
+                tensors = {**tensors, **first(pipe, step, timestep, tensors)}
+            if step + 1 == pipe.num_timesteps:
+                tensors = {**tensors, "latents": tensors["latents"][self.kept]}
+            return tensors
+
+        return after
+
+    def settle(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """The chosen ones' pictures and seeds; the first n where the run was ended before the choice."""
+        kept = list(range(self.n)) if self.kept is None else self.kept
+        return images[kept] if len(images) == self.m else images, [seeds[i] for i in kept]
+
+    def _over(self) -> bool:
+        """Whether the window is over in the step under way, or the run is."""
+        step, steps = self._clock.step, self.settings.steps
+        if self._clock.noise(step)[1] == 0:
+            return True
+        return step >= steps if steps is not None else self.settings.share(step, self._clock.noise(step)) == 0
+
+    def _choose(self, clean: Tensor) -> None:
+        points = clean.detach().float().flatten(1).cpu()  # (m, numbers)
+        away = [*self.bank.clean.values()]
+        first = [0] if self.settings.anchor or not away else []
+        self.kept = farthest(points, torch.stack(away) if away else points[:0], first, self.n)
+        self.bank.choose(self.kept, points[self.kept])
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _narrow(self, module: nn.Module, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Gives the transformer the rows of the first turn."""
+        if self._turning:
+            return args, call
+        self._clock.tick(call)
+        self._call = call
+        return args, self._turn(0)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _widen(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Has the other turns made, and puts what came of all into the rows of the batch."""
+        if self._turning or self._call is None:
+            return output
+        outputs = [output]
+        self._turning = True
+        try:
+            outputs += [module(**self._turn(i)) for i in range(1, len(self._turns()))]
+        finally:
+            self._turning = False
+        batch = len(self._call["hidden_states"])
+        whole = output[0].new_zeros(batch, *output[0].shape[1:])
+        for turn, made in zip(self._turns(), outputs, strict=True):
+            whole[self._rows(turn, batch)] = made[0]
+        self._call = None
+        self.bank.forget()
+        return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)
+
+    def _turns(self) -> Sequence[Sequence[int]]:
+        """The candidates that pass through the transformer together, in order."""
+        if self.kept is not None:
+            return [self.kept]
+        return [range(start, start + self.n) for start in range(0, self.m, self.n)]
+
+    def _turn(self, number: int) -> dict[str, Any]:
+        """The call under way for the candidates of one turn. In the calls of one step with the same latents, theirs are
+        the same tensor, too."""
+        assert self._call is not None
+        latents, turn = self._call["hidden_states"], self._turns()[number]
+        self.bank.turn = turn if isinstance(turn, range) else None
+        if self._latents is not latents:
+            self._latents, self._parts = latents, {}
+        call = self.adapter.rows(self._call, self._rows(turn, len(latents)), len(latents))
+        call["hidden_states"] = self._parts.setdefault(number, call["hidden_states"])
+        return call
+
+    def _rows(self, turn: Sequence[int], batch: int) -> list[int]:
+        """Of a batch with all parts of the guidance, which belong to these candidates."""
+        return [part * self.m + i for part in range(batch // self.m) for i in turn]
+
+
+def farthest(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> list[int]:
+    """`count` of the points, (m, numbers): `first`, and then each time the one that is farthest from the nearest of
+    those and of `away`, (k, numbers). One of the two is not empty. Returns their numbers, rising."""
+    everything = torch.cat([points, away])
+    distances = torch.cdist(points, everything, compute_mode="donot_use_mm_for_euclid_dist")  # (m, m + k)
+    chosen = list(first)
+    while len(chosen) < count:
+        nearest = distances[:, [*chosen, *range(len(points), len(everything))]].amin(1)  # (m,)
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+    return sorted(chosen)
