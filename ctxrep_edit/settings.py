@@ -12,6 +12,9 @@ from ctxrep_edit.errors import InputError
 UNSAID: Any = None
 """What a field of `Repulsion` holds where nothing is said of it."""
 
+ROUNDING = 1e-5
+"""Of the window: a step that starts so near to its end, by sigmas of float32, is none of it."""
+
 _CHOICES = {
     "schedule": ("constant", "linear"),
     "objective": ("entropy", "renyi2"),
@@ -115,6 +118,8 @@ class Repulsion:
                 return 0.0
             return 1.0 if self.schedule == "constant" else 1 - step / self.steps
         first, last = (max(0.0, 1 - (1 - level) / self.window) for level in noise)  # 1 at the start, 0 from the end on
+        if first < ROUNDING:
+            return 0.0
         area = first - last if self.schedule == "constant" else (first**2 - last**2) / 2
         return self.window * area / (noise[0] - noise[1])
 

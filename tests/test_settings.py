@@ -1,5 +1,6 @@
 """What the settings of the repulsion may be."""
 
+import itertools
 import json
 from dataclasses import asdict, replace
 from typing import Any
@@ -28,6 +29,10 @@ from ctxrep_edit.settings import BASE, completed
         ({"steps": True}, "steps of the repulsion is True"),
         ({"anchor": "yes"}, "anchor is 'yes', but must be True or False"),
         ({"guidance": "none"}, "guidance is 'none', but must be one of conditional, both"),
+        ({"window": 0}, "window is 0, but must be a number above 0 and up to 1: the share of the noise range"),
+        ({"window": 1.5}, "window is 1.5"),
+        ({"window": float("nan")}, "window is nan"),
+        ({"oversample": 0}, "oversample of the repulsion is 0, but must be a whole number >= 1"),
     ],
 )
 def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> None:
@@ -36,8 +41,11 @@ def test_settings_that_cannot_be_used(change: dict[str, Any], message: str) -> N
 
 
 def test_settings_from_numpy_are_plain_numbers() -> None:
-    found = Repulsion(strength=np.float32(0.5), eta=np.float32(2), steps=np.int64(3), iterations=np.int32(4))
-    assert json.loads(json.dumps(asdict(found))) == asdict(Repulsion(strength=0.5, eta=2.0, steps=3, iterations=4))
+    found = Repulsion(
+        strength=np.float32(0.5), eta=np.float32(2), window=np.float64(0.25), steps=np.int64(3), iterations=np.int32(4)
+    )
+    wanted = Repulsion(strength=0.5, eta=2.0, window=0.25, steps=3, iterations=4)
+    assert json.loads(json.dumps(asdict(found))) == asdict(wanted)
 
 
 def test_what_is_left_out_is_the_models(pipeline: Any) -> None:
@@ -60,3 +68,32 @@ def test_strength_and_eta_say_the_same(pipeline: Any) -> None:
     assert completed(Repulsion(strength=0.5), raw).eta is None
     assert completed(Repulsion(), raw, FluxKontext.default).eta == 3.0
     assert completed(Repulsion()) == BASE
+
+
+def test_window_and_steps_say_the_same() -> None:
+    taus = Repulsion(steps=3)
+    assert completed(Repulsion(window=0.2), taus).steps is None
+    assert completed(Repulsion(), taus, FluxKontext.default).steps == 3
+    assert completed(Repulsion(steps=2), FluxKontext.default).steps == 2
+
+
+def levels(steps: int, shift: float) -> list[float]:
+    """Noise before each of that many steps of a shifted flow, and after the last one."""
+    times = np.linspace(1, 0, steps + 1)
+    return [float(shift * t / (1 + (shift - 1) * t)) for t in times]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+@pytest.mark.parametrize("window", [0.1, 0.5, 1.0])
+def test_a_window_means_the_same_for_any_steps(schedule: Any, window: float) -> None:
+    """What a step takes away of the noise times its share of the push adds up to the same, as an integral does."""
+    settings = Repulsion(window=window, schedule=schedule)
+    for steps in (1, 4, 12, 28, 50):
+        for shift in (1.0, 3.0):
+            noise = levels(steps, shift)
+            pairs = list(itertools.pairwise(noise))
+            shares = [settings.share(k, pair) for k, pair in enumerate(pairs)]
+            total = sum(share * (a - b) for share, (a, b) in zip(shares, pairs, strict=True))
+            assert total == pytest.approx(window if schedule == "constant" else window / 2)
+            assert shares == pytest.approx(sorted(shares, reverse=True))
+            assert [share > 0 for share in shares] == [a > 1 - window + 1e-6 for a, _ in pairs]

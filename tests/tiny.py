@@ -84,6 +84,7 @@ def save(folder: Path) -> None:
     profile = {
         "sizes": [[SIDE, SIDE], [SIDE * 3 // 2, SIDE], [SIDE, SIDE * 3 // 2]],
         "call": {"num_inference_steps": STEPS, "max_sequence_length": LENGTH},
+        "repulsion": {"oversample": 1},
     }
     (folder / "ctxrep.json").write_text(json.dumps(profile), "utf-8")
 

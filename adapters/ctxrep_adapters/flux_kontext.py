@@ -57,7 +57,7 @@ class FluxKontext(Adapter):
             iterations=50,
         ),
     }
-    default = Repulsion(scope="middle", strength=1.0, window=0.1, schedule="linear", anchor=True)
+    default = Repulsion(scope="middle", strength=1.5, window=0.1, schedule="linear", anchor=True, oversample=2)
     guidance = "calls"
 
     def generated(self, call: Mapping[str, Any]) -> int:

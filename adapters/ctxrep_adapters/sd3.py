@@ -40,7 +40,9 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(scope="paper", strength=3.2, window=0.15, schedule="linear", keep_norm=False, anchor=True)
+    default = Repulsion(
+        scope="paper", strength=5.0, window=0.1, schedule="linear", keep_norm=False, anchor=True, oversample=2
+    )
     guidance = ("unconditional", "conditional")
     may_lack = ("text_encoder_3", "tokenizer_3")
 

@@ -32,6 +32,8 @@ Objective = Literal["entropy", "renyi2"]
 Moved: TypeAlias = tuple[list[Tensor], float, float]
 """Of each part the moved tokens (n, tokens, dim), and the Vendi scores before and after."""
 
+SIX = 6  # particles, with which strengths are compared: the n of `diverse_edit` where nothing is said
+NULL_COSINE = 1e-9  # nearer to 0 or 1 mean cosines are not told from it
 NULL_EIGENVALUE = 1e-13  # of rho; below it lies the rounding of the Gram matrix, not a difference between particles
 
 
@@ -81,8 +83,8 @@ def repel(
 
     tokens: (n, tokens, dim), any floating dtype and device; never changed in place. Where nothing moves (strength 0,
         one particle, everything fixed or masked), the very same tensor comes back.
-    strength: step size without units, (2 / n) eta / mean_i |c_i|^2, >= 0: 2 / n is the factor of the gradient that
-        falls with the number of particles. Give this or `eta`, not both.
+    strength: step size without units, >= 0, with which a particle moves as far, beside its norm, for any n; of six
+        particles it is eta / (3 mean_i |c_i|^2). See `step_of_one`. Give this or `eta`, not both.
     eta: the paper's raw step size, in squared units of the tokens, >= 0.
     iterations: M >= 1, the number of ascent steps that eta is divided among.
     objective: "entropy" is eq. 4; "renyi2" is -ln tr(rho^2), whose iterations need no eigendecomposition.
@@ -120,11 +122,29 @@ def repel_parts(
         return still, 1.0, 1.0
     with torch.no_grad():
         gram = inner_products(parts)  # (n, n)
-        step = eta if eta is not None else (strength or 0.0) * float(np.trace(gram)) / 2
+        step = eta if eta is not None else (strength or 0.0) * step_of_one(gram)
         mix, before, after = coefficients(gram, eta=step, iterations=iterations, objective=objective, fixed=fixed)
         if np.array_equal(mix, np.eye(n)):
             return still, before, after
         return [mixed(part, mix, keep_norm=keep_norm, fixed=fixed) for part in parts], before, after
+
+
+def step_of_one(gram: Matrix) -> float:
+    """The eta of strength 1 for particles with these inner products, (n, n) float64.
+
+    Of n particles whose cosines are all k, the gradient of eq. 4 is (2 / n) ln((1 + (n - 1) k) / (1 - k)) times how far
+    a particle lies from the mean of all, which is sqrt((1 - k) (1 - 1 / n)). So eta is mean |c_i|^2 times n / 2 and what
+    the rest of this is for SIX particles over what it is for n, at their mean cosine.
+    """
+    norms = np.sqrt(gram.diagonal())  # (n,)
+    alive = norms > NULL_NORM * norms.max()
+    n = int(alive.sum())
+    if n < 2:
+        return 0.0
+    unit = gram[np.ix_(alive, alive)] / np.outer(norms[alive], norms[alive])
+    k = min(max((float(unit.sum()) - n) / (n * (n - 1)), NULL_COSINE), 1 - NULL_COSINE)
+    slope = [math.log((1 + (m - 1) * k) / (1 - k)) * math.sqrt(1 - 1 / m) for m in (SIX, n)]
+    return float(np.square(norms).mean()) * n / 2 * slope[0] / slope[1]
 
 
 def coefficients(

@@ -1,4 +1,4 @@
-"""A pool: more candidates start than are wanted, and after the window those that differ most go on."""
+"""A pool: more candidates start than are wanted, and after the window those that stand for all others go on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.sampling.choice import choose
 from ctxrep_edit.settings import Repulsion
 
 
@@ -99,7 +100,7 @@ class Pool:
         points = clean.detach().float().flatten(1).cpu()  # (m, numbers)
         away = [*self.bank.clean.values()]
         first = [0] if self.settings.anchor or not away else []
-        self.kept = farthest(points, torch.stack(away) if away else points[:0], first, self.n)
+        self.kept = choose(points, torch.stack(away) if away else points[:0], first, self.n)
         self.bank.choose(self.kept, points[self.kept])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -152,15 +153,3 @@ class Pool:
         """Of a batch with all parts of the guidance, which belong to these candidates."""
         return [part * self.m + i for part in range(batch // self.m) for i in turn]
 
-
-def farthest(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> list[int]:
-    """`count` of the points, (m, numbers): `first`, and then each time the one that is farthest from the nearest of
-    those and of `away`, (k, numbers). One of the two is not empty. Returns their numbers, rising."""
-    everything = torch.cat([points, away])
-    distances = torch.cdist(points, everything, compute_mode="donot_use_mm_for_euclid_dist")  # (m, m + k)
-    chosen = list(first)
-    while len(chosen) < count:
-        nearest = distances[:, [*chosen, *range(len(points), len(everything))]].amin(1)  # (m,)
-        nearest[chosen] = -1.0
-        chosen.append(int(nearest.argmax()))
-    return sorted(chosen)

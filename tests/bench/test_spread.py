@@ -26,7 +26,7 @@ def spread(*arguments: object) -> Result:
 
 def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, registered: Any) -> None:
     registered(ctxrep_strategies=lambda: [Fails()])
-    methods = [part for name in ("plain", "contextual", "fails") for part in ("--method", name)]
+    methods = [part for name in ("plain", "contextual*1", "fails") for part in ("--method", name)]
     files = [part for name in ("output", "markdown", "plot") for part in (f"--{name}", tmp_path / f"x.{name}")]
     files[-1] = tmp_path / "x.png"
     with pytest.warns(UserWarning, match="The method fails failed and is left out: division by zero"):
@@ -35,11 +35,11 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     plain, ours, broken = json.loads((tmp_path / "x.output").read_text())
     keys = {"method", "model", "n", "distinct", "right", "lpips_outside", "vendi", "seconds"}
     assert keys <= set(plain) & set(ours)
-    assert (plain["method"], ours["method"], plain["model"], plain["n"]) == ("plain", "contextual", "kontext-nano", 2)
+    assert (plain["method"], ours["method"], plain["model"], plain["n"]) == ("plain", "contextual*1", "kontext-nano", 2)
     assert plain["evaluations"] == ours["evaluations"] == plain["time"] == 1
     assert ours["time"] > 0
     assert broken["error"] == "ZeroDivisionError: division by zero"
-    assert (tmp_path / "x.markdown").read_text().count("| contextual |") == 2
+    assert (tmp_path / "x.markdown").read_text().count("| contextual*1 |") == 2
     with Image.open(tmp_path / "x.png") as plot:
         assert plot.size[0] > 400
     (trials,) = tmp_path.glob("trials-*.jsonl")
@@ -47,7 +47,7 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert json.loads(lines[0])["version"] == VERSION
     assert len(lines) == 1 + 2 * 12
     trials.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:20])  # cut off while it was written
-    methods = ["--method", "plain", "--method", "contextual"]
+    methods = ["--method", "plain", "--method", "contextual*1"]
     second = spread(*methods, *files, "--trials", tmp_path / "trials.jsonl", "--json")
     assert second.exit_code == 0, second.output
     again = json.loads(second.stdout)
@@ -56,7 +56,7 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert again[1]["right"] == ours["right"]
     other = spread("--method", "contextual", "--tau", "1", "--trials", tmp_path / "trials.jsonl")
     assert other.exit_code == 1
-    assert "was written with {'steps': 3}, this run has {'steps': 1}: name another --trials file" in other.stderr
+    assert "was written with {'steps': None}, this run has {'steps': 1}: name another --trials file" in other.stderr
     trials.write_text(lines[0].replace(f'"version": {VERSION}', '"version": 0') + "\n")
     other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")
     assert other.exit_code == 1
@@ -67,11 +67,23 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert "is no file of trials" in other.stderr
 
 
+def test_steps_and_oversampling_are_counted(tmp_path: Path) -> None:
+    methods = ["--method", "plain", "--method", "contextual*1", "--method", "contextual*3/pooled:0.5"]
+    result = spread(*methods, "--steps", "4", "--json")
+    assert result.exit_code == 0, result.output
+    plain, one, three = json.loads(result.stdout)
+    assert (three["method"], three["family"]) == ("contextual*3/pooled:0.5", "contextual*3/pooled")
+    # of 4 steps the window is the first, and the choice comes with the second: 2 x 3 + 2 evaluations for 4
+    assert (plain["evaluations"], one["evaluations"], three["evaluations"]) == (1, 1, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--method", "cads:much"], "The method 'cads:much' has the strength 'much': give a number, as in cads:0.5."),
-        (["--method", "cads/paper"], "names a scope, but cads has none: leave /paper out."),
+        (["--method", "cads/paper"], "The method 'cads/paper' is more than cads with a strength, which is all"),
+        (["--method", "cads*2"], "The method 'cads*2' is more than cads with a strength, which is all that it takes."),
+        (["--method", "contextual*many"], "oversamples 'many' times: give a whole number, as in contextual*2."),
         (["--method", "nonsense"], "There is no strategy 'nonsense': choose one of"),
         (["--sweep", "--method", "cads"], "--sweep takes every strategy"),
     ],

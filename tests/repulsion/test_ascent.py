@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ctxrep_edit.repulsion import ascent, tokens
-from ctxrep_edit.repulsion.ascent import coefficients, repel, vendi_score
+from ctxrep_edit.repulsion.ascent import coefficients, repel, step_of_one, vendi_score
 
 OBJECTIVES = ["entropy", "renyi2"]
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -40,6 +40,11 @@ def paper_loop(tokens: Tensor, eta: float, iterations: int, objective: str, fixe
     return x.detach().view(tokens.shape)
 
 
+def inner(x: Tensor) -> np.ndarray:
+    """The inner products of particles: (n, n)."""
+    return (x.flatten(1) @ x.flatten(1).T).numpy()
+
+
 # Against the paper's equations
 
 
@@ -49,7 +54,7 @@ def paper_loop(tokens: Tensor, eta: float, iterations: int, objective: str, fixe
 @pytest.mark.parametrize("strength", [0.1, 2.0])
 def test_equals_autograd(objective: Any, n: int, iterations: int, noise: float, strength: float) -> None:
     x = particles(n, noise, seed=n)
-    eta = strength * float(x.square().sum()) / 2  # n / 2 times the mean
+    eta = strength * step_of_one(inner(x))
     wanted = paper_loop(x, eta, iterations, objective)
     assert error(wanted, x) > 1e-6  # the comparison is about something
     step = repel(x, eta=eta, iterations=iterations, objective=objective, keep_norm=False)
@@ -85,7 +90,7 @@ def test_fixed_particles_equal_autograd(objective: Any) -> None:
 @pytest.mark.parametrize("strength", [1.0, 10.0])
 def test_more_particles_than_dimensions(objective: Any, strength: float) -> None:
     x = particles(6, 0.3, length=1, dim=3)  # rho has three eigenvalues that are nothing but rounding
-    eta = strength * float(x.square().sum()) / 2
+    eta = strength * step_of_one(inner(x))
     step = repel(x, eta=eta, iterations=50, objective=objective, keep_norm=False)
     assert error(step.tokens, paper_loop(x, eta, 50, objective)) <= 1e-9
     assert step.vendi_before < step.vendi_after <= 3.0
@@ -96,16 +101,15 @@ def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = torch.tensor([True, False, True, True, False])
     whole, masked = repel(x, strength=1.0).tokens, repel(x, strength=1.0, mask=mask).tokens
     monkeypatch.setattr(tokens, "CPU_BLOCK", 3 * 7 * 2)  # two token positions at a time, the last block short
-    assert error(repel(x, strength=1.0).tokens, whole) <= 1e-12
-    assert error(repel(x, strength=1.0, mask=mask).tokens, masked) <= 1e-12
+    assert error(repel(x, strength=1.0).tokens, whole) <= 1e-11
+    assert error(repel(x, strength=1.0, mask=mask).tokens, masked) <= 1e-11
 
 
 def test_coefficients_are_what_repel_applies() -> None:
     x = particles(3, 1e-2)
-    gram = (x.flatten(1) @ x.flatten(1).T).numpy()
-    mix, before, after = coefficients(gram, eta=5.0, iterations=7, objective="entropy", fixed=1)
+    mix, before, after = coefficients(inner(x), eta=5.0, iterations=7, objective="entropy", fixed=1)
     step = repel(x, eta=5.0, iterations=7, fixed=1, keep_norm=False)
-    assert error(torch.einsum("ij,jtd->itd", torch.from_numpy(mix), x), step.tokens) <= 1e-12
+    assert error(torch.einsum("ij,jtd->itd", torch.from_numpy(mix), x), step.tokens) <= 1e-11
     assert mix[0].tolist() == [1.0, 0.0, 0.0]
     assert (before, after) == pytest.approx((step.vendi_before, step.vendi_after), abs=1e-12)
     assert after > before
@@ -218,3 +222,16 @@ def test_norms_are_kept(seed: int, n: int, strength: float) -> None:
 
 def test_public_names() -> None:
     assert ascent.__all__ == ["Moved", "Objective", "Step", "coefficients", "repel", "repel_parts", "vendi_score"]
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize("strength", [0.05, 0.3])
+def test_a_strength_means_the_same_for_any_n(noise: float, strength: float) -> None:
+    """How far a particle moves, beside its norm."""
+    everyone = particles(24, noise, length=20, dim=64)
+    moves = []
+    for n in (2, 6, 12, 24):
+        x = everyone[:n]
+        moved = repel(x, strength=strength, keep_norm=False).tokens
+        moves.append(float(((moved - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)).mean()))
+    assert moves == pytest.approx([moves[1]] * 4, rel=0.1)

@@ -80,6 +80,30 @@ def test_an_empty_bank_changes_nothing() -> None:
     assert scores == [alone.vendi_before, alone.vendi_after]
 
 
+@pytest.mark.parametrize("noting", [False, True])
+@pytest.mark.parametrize("kept", [0, 2])
+def test_those_of_an_earlier_turn_repel_the_later_ones(noting: bool, kept: int) -> None:
+    everyone = tokens(kept + 6)
+    bank = filled(everyone[:kept]) if kept else Bank()
+    bank.noting = noting
+    for start in (0, 2, 4):
+        bank.turn = range(start, start + 2)
+        own = slice(kept + start, kept + start + 2)
+        got, *scores = moved(bank, everyone[own])
+        joint = repel(everyone[: own.stop], strength=1.0, fixed=own.start)
+        assert torch.equal(got, joint.tokens[own])
+        assert scores == [joint.vendi_before, joint.vendi_after]
+    bank.forget()
+    assert (bank.turn, bank.noted, len(bank.made)) == (None, True, 6 if noting else 0)
+    if noting:
+        bank.choose([0, 3], torch.zeros(2, 4))
+        bank.join([7, 8])
+        assert torch.equal(bank.kept[8][HERE], everyone[kept + 3])
+        assert [*bank.clean] == [7, 8]
+        bank.leave([7])
+        assert [*bank.clean] == [8]
+
+
 # What it remembers
 
 

@@ -1,25 +1,21 @@
 """Repulsion on a real transformer: where it moves tokens and by how much, and where it does not."""
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
-import tiny_sd3
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
-from diffusers import FlowMatchHeunDiscreteScheduler, StableDiffusion3Img2ImgPipeline
 from PIL import Image
 from tiny import DOUBLE, SINGLE, SOME
 from torch import Tensor
 
 from ctxrep_edit import Scope, repelled
-from ctxrep_edit.plugins import catalog
 from ctxrep_edit.repulsion import attachment
+from ctxrep_edit.repulsion.ascent import step_of_one
 from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.clock import Clock
 
@@ -229,7 +225,7 @@ def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Ima
         by_strength = tiny.run(pipeline, picture)
     tokens = moves[0].before[:, : tiny.LENGTH].double()
     blocks = len(pipeline.transformer.transformer_blocks)
-    eta = 3 / 2 * 0.5 / blocks * float(tokens.flatten(1).square().sum(1).mean())  # n / 2 times, shared out
+    eta = 0.5 / blocks * step_of_one((tokens.flatten(1) @ tokens.flatten(1).T).numpy())
     one_block = {"num_inference_steps": 1}
     with repelled(pipeline, replace(SOME, scope="context", strength=9.0, eta=eta, steps=1), particles=3):
         tiny.run(pipeline, picture, **one_block)
@@ -238,38 +234,14 @@ def test_a_raw_step_size_replaces_the_strength(pipeline: Any, picture: Image.Ima
     assert by_strength.isfinite().all()
 
 
-def test_steps_are_the_samplers_where_timesteps_collide(pipeline: Any, picture: Image.Image) -> None:
-    """In bfloat16 neighbouring timesteps of a long run are one number."""
-    half, steps, times = copy.deepcopy(pipeline).to(torch.bfloat16), [], []
-    half.transformer.register_forward_pre_hook(
-        lambda *seen: times.append(float(seen[2]["timestep"][0])), with_kwargs=True
-    )
-    with repelled(half, replace(SOME, steps=5, scope="context"), particles=2) as run:
-        half.transformer.transformer_blocks[0].register_forward_hook(lambda *_: steps.append(run.clock.step))
-        tiny.run(half, picture, 2, num_inference_steps=300)
-    assert len({*times}) < 300
-    assert steps == [*range(300)]
-    assert len(run.vendi) == 5 * 2
-
-
-def test_a_step_of_two_evaluations_is_one(picture: Image.Image) -> None:
-    pipeline, steps = tiny_sd3.pipeline(StableDiffusion3Img2ImgPipeline), []
-    pipeline.scheduler = FlowMatchHeunDiscreteScheduler()
-    options = {"width": 64, "height": 64, "steps": 3, "max_sequence_length": tiny.LENGTH, "denoising_strength": 1.0}
-    with before_each_tick(pipeline, steps):
-        tiny.edit(picture, pipeline=pipeline, repulsion=replace(SOME, scope="context", steps=1), **options)
-    assert steps == [0, 0, 1, 1, 2]
-
-
-@contextmanager
-def before_each_tick(pipeline: Any, steps: list[int]) -> Iterator[None]:
-    """Notes the step that a clock of ours sees at each call of the transformer."""
-    clock = Clock(catalog.adapter_for(pipeline), pipeline)
-
-    def note(module: Any, args: Any, call: dict[str, Any]) -> None:
-        clock.tick(call)
-        steps.append(clock.step)
-
-    handle = pipeline.transformer.register_forward_pre_hook(note, with_kwargs=True)
-    yield
-    handle.remove()
+def test_pooled_image_tokens_move_alike(pipeline: Any, picture: Image.Image, watch: Any) -> None:
+    moves = watch(pipeline)
+    with repelled(pipeline, replace(SOME, scope="pooled", keep_norm=False, anchor=True), particles=3):
+        tiny.run(pipeline, picture)
+    seen = moves[0]
+    moved = seen.after - seen.before
+    image = moved[:, tiny.LENGTH : tiny.LENGTH + tiny.GENERATED]
+    assert image[1:].abs().amax() > 0
+    assert torch.allclose(image, image[:, :1].expand_as(image), atol=1e-5)
+    assert torch.equal(seen.after[0], seen.before[0])
+    assert torch.equal(seen.after[:, tiny.LENGTH + tiny.GENERATED :], seen.before[:, tiny.LENGTH + tiny.GENERATED :])

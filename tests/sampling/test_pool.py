@@ -24,7 +24,6 @@ from plugging import Nothing
 from torch import Tensor
 
 from ctxrep_edit import InputError, PluginError, Repulsion, Run, Strategy, adapter_for, diverse_edit
-from ctxrep_edit.sampling.pool import farthest
 from ctxrep_edit.testing.traces import left_behind
 
 SETTINGS = Repulsion(scope="generated", strength=2.0, steps=2, anchor=True)
@@ -76,7 +75,7 @@ def test_a_pool_of_n_is_no_pool(pipeline: Any, picture: Image.Image) -> None:
 
 
 def test_those_that_go_on_are_as_they_would_be_alone(pipeline: Any, picture: Image.Image) -> None:
-    """What is dropped leaves no trace in what is kept: with the window at the very end, all were repelled to the end."""
+    """What the caller's callback sees and does not change leaves no trace, nor does what is dropped."""
     early = edit(picture, pipeline=pipeline, oversample=2, repulsion=SETTINGS, steps=6)
     seen: list[Tensor] = []
 
@@ -211,12 +210,3 @@ def test_what_cannot_be_is_said(pipeline: Any, picture: Image.Image) -> None:
     embeds = torch.zeros(3, tiny.LENGTH, 32)
     with pytest.raises(InputError, match="prompt_embeds has a row for each edit, but with oversample=2 more"):
         edit(picture, pipeline=pipeline, oversample=2, prompt_embeds=embeds)
-
-
-def test_farthest_first() -> None:
-    points = torch.tensor([[0.0], [1.0], [10.0], [10.5], [4.0]])
-    nothing = points[:0]
-    assert farthest(points, nothing, [0], 3) == [0, 3, 4]
-    assert farthest(points, torch.tensor([[10.0]]), [], 2) == [0, 4]
-    assert farthest(points, torch.tensor([[10.0]]), [0], 2) == [0, 4]
-    assert farthest(torch.zeros(4, 1), nothing, [0], 3) == [0, 1, 2]  # all alike
