@@ -183,8 +183,9 @@ def _print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
     found = {}
     for name, edits in sets.items():
         own = folder / name if len(sets) > 1 else folder
-        vendi = None if no_check or not edits else round(edits.vendi, 4)
-        found[name] = {**edits.to_dict(), "vendi": vendi, "folder": str(own)}
+        seen = not no_check and len(edits) > 0
+        spread = {"vendi": round(edits.vendi, 4) if seen else None, "distinct": edits.distinct if seen else None}
+        found[name] = {**edits.to_dict(), **spread, "folder": str(own)}
     click.echo(encode_json(found if len(sets) > 1 else next(iter(found.values()))))
 
 
@@ -195,7 +196,9 @@ def _print(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
     for line in objections(sets):
         click.echo(wrapped(line))
     for name, edits in sets.items():
-        score = "" if no_check or not edits else f"Vendi score {edits.vendi:.2f} of {len(edits)}, "
+        score = ""
+        if not no_check and edits:
+            score = f"{edits.distinct} different of {len(edits)}, Vendi score {edits.vendi:.2f}, "
         click.echo(f"{name}: {score}sampled in {edits.seconds:.2f} s")
     click.echo(f"Look at {click.format_filename(folder / 'sheet.png')}")
 

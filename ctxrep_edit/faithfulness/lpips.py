@@ -77,26 +77,30 @@ def lpips_maps(a: "torch.Tensor", b: "torch.Tensor") -> "torch.Tensor":
     return _run(_signed(a), _signed(b).to(a.device), spatial=True)[:, 0]
 
 
-def alexnet_features(batch: "torch.Tensor") -> "torch.Tensor":
-    """An embedding of each picture for similarities between pictures: float32 (n, 1152) of unit length.
+def alexnet_features(batch: "torch.Tensor", cells: int = 1) -> "torch.Tensor":
+    """An embedding of each picture for similarities between pictures: float32 (n, features) of unit length.
 
-    The activations after each of AlexNet's five ReLUs, as LPIPS sees them, averaged over the picture, each layer's
-    vector brought to unit length, the five joined and divided by sqrt(5). The scalar product of two rows is hence the
-    mean of the layers' cosines; what is compared is how much of each colour, edge, texture and part a picture has, not
-    where it sits. No entry is negative, so even unlike pictures have cosines of some tenths, and a Vendi score
-    over them stays far below n: compare the scores of equally many pictures, and read nothing into one alone.
+    The activations after each of AlexNet's five ReLUs, as LPIPS sees them, averaged over each cell of a grid of
+    `cells` x `cells`, each layer's vector brought to unit length, the five joined and divided by sqrt(5). The scalar
+    product of two rows is hence the mean of the layers' cosines. With one cell, 1152 features, what is compared is how
+    much of each colour, edge, texture and part a picture has, and not where it sits; with more, that too. No entry is
+    negative, so even unlike pictures have cosines of some tenths, and a Vendi score over them stays far below n:
+    compare the scores of equally many pictures, and read nothing into one alone.
 
     `batch` is (n, 3, H, W) with values in [0, 1]; the result is on its device. Errors as for `lpips_maps`.
     """
     import torch
-    from torch.nn.functional import normalize
+    from torch.nn.functional import adaptive_avg_pool2d, normalize
 
     _check_batch(batch, "batch")
     model, _ = _models(str(batch.device))
     with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
         layers = model.net(model.scaling_layer(_signed(batch)))  # five of (n, c, h, w)
-        joined = torch.cat([normalize(layer.mean((2, 3)), dim=1) for layer in layers], dim=1)  # (n, 1152)
-        return normalize(joined, dim=1)
+        if cells == 1:
+            means = [layer.mean((2, 3)) for layer in layers]
+        else:
+            means = [adaptive_avg_pool2d(layer, cells).flatten(1) for layer in layers]
+        return normalize(torch.cat([normalize(mean, dim=1) for mean in means], dim=1), dim=1)
 
 
 def _pair(a: "ImageLike", b: "ImageLike") -> "tuple[torch.Tensor, torch.Tensor, tuple[int, int]]":

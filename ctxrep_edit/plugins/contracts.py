@@ -135,6 +135,9 @@ class Embedder(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     """One line for people."""
+    apart: ClassVar[float | None] = None
+    """One minus the cosine of two rows, above which their pictures are different edits, and not one edit twice; None
+    where nothing was found out about that. See `EditSet.distinct_in`."""
 
     @abstractmethod
     def embed(self, images: torch.Tensor) -> torch.Tensor:

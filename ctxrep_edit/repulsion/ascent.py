@@ -132,9 +132,9 @@ def repel_parts(
 def step_of_one(gram: Matrix) -> float:
     """The eta of strength 1 for particles with these inner products, (n, n) float64.
 
-    Of n particles whose cosines are all k, the gradient of eq. 4 is (2 / n) ln((1 + (n - 1) k) / (1 - k)) times how far
-    a particle lies from the mean of all, which is sqrt((1 - k) (1 - 1 / n)). So eta is mean |c_i|^2 times n / 2 and what
-    the rest of this is for SIX particles over what it is for n, at their mean cosine.
+    Of n particles whose cosines are all k, the gradient of eq. 4 is (2 / n) ln((1 + (n - 1) k) / (1 - k)) times how
+    far a particle lies from the mean of all, which is sqrt((1 - k) (1 - 1 / n)). So eta is mean |c_i|^2 times n / 2,
+    and times what the rest of this is for SIX particles over what it is for n, at their mean cosine.
     """
     norms = np.sqrt(gram.diagonal())  # (n,)
     alive = norms > NULL_NORM * norms.max()

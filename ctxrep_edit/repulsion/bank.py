@@ -32,7 +32,8 @@ class Bank:
     their velocity pointed at when they were chosen from a pool, (numbers,) on the host.
 
     turn: which particles of the run under way pass through the transformer, where not all of them do at once; those
-    before them, whose tokens are noted, repel them too. noted: whether any were.
+    before them, whose tokens are noted, repel them too. last: whether no others follow, so that theirs need not be
+    noted. noted: whether any were.
 
     Tokens are those that the block returned, before the repulsion of that block. That is what the particles of one
     batch see of one another, and spreads no less than the tokens after it. They take, per candidate, the size of the
@@ -44,6 +45,7 @@ class Bank:
     made: list[Memory] = field(default_factory=list)
     clean: dict[int, Tensor] = field(default_factory=dict)
     turn: range | None = None
+    last: bool = False
     noted: bool = False
     _clean: Sequence[Tensor] = ()
 
@@ -86,7 +88,7 @@ class Bank:
         if not (self.noting or self.kept or self.turn):
             return repel_parts(parts, fixed=fixed, **options)
         own = torch.cat([part.selected for part in parts], 1)
-        if self.noting or self.turn:
+        if self.noting or (self.turn and not self.last):
             self._note(place, own.to(parts[0].tokens.dtype))
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
         for row in range(self.turn.start if self.turn else 0):
@@ -102,7 +104,7 @@ class Bank:
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
-        self.turn = None
+        self.turn, self.last = None, False
         if not self.noting:
             self.made = []
 

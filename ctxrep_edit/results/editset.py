@@ -17,6 +17,7 @@ from PIL import Image
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.imaging.reading import open_picture, read_source
 from ctxrep_edit.plugins.contracts import Embedder, Exporter, Verdict
+from ctxrep_edit.results import spread
 from ctxrep_edit.results.aside import as_path
 from ctxrep_edit.results.png import encode_png
 from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
@@ -137,17 +138,23 @@ class EditSet(Sequence[Edit]):
 
         Raises InputError where there is none of that name, and for a set of which every edit was dropped.
         """
-        import torch
+        return spread.vendi(self.images, self.recipe["size"], embedder)
 
-        from ctxrep_edit.imaging import to_tensor
-        from ctxrep_edit.plugins import catalog
-        from ctxrep_edit.repulsion.ascent import vendi_score
+    @cached_property
+    def distinct(self) -> int:
+        """How many different edits there are, 1 to n, by `distinct_in` over "alexnet-layout"."""
+        return self.distinct_in("alexnet-layout")
 
-        if not self.edits:
-            raise InputError("The set holds no edit to compare. Those that were dropped are in edits.dropped.")
-        size = tuple(self.recipe["size"])  # as sampled: large enough for AlexNet whatever the aspect
-        images = torch.cat([to_tensor(image.resize(size)) for image in self.images])  # (n, 3, h, w)
-        return vendi_score(catalog.EMBEDDERS.get(embedder).embed(images))
+    def distinct_in(self, embedder: str | Embedder, apart: float | None = None) -> int:
+        """How many different edits there are, 1 to n: in their order, each that is farther than `apart` from all that
+        were counted before it counts.
+
+        embedder: in whose features, by name or as an object; far is one minus the cosine, 0 to 2. apart: None takes the
+        embedder's own.
+        Raises InputError where there is none of that name or it states no `apart`, and for a set of which every edit
+        was dropped.
+        """
+        return spread.distinct(self.images, self.recipe["size"], embedder, apart)
 
     def row(self, heading: str | None = None) -> Row:
         """The set as a row of a contact sheet."""

@@ -141,8 +141,9 @@ class Pool:
         """The call under way for the candidates of one turn. In the calls of one step with the same latents, theirs are
         the same tensor, too."""
         assert self._call is not None
-        latents, turn = self._call["hidden_states"], self._turns()[number]
-        self.bank.turn = turn if isinstance(turn, range) else None
+        latents, turns = self._call["hidden_states"], self._turns()
+        turn = turns[number]
+        self.bank.turn, self.bank.last = turn if isinstance(turn, range) else None, number + 1 == len(turns)
         if self._latents is not latents:
             self._latents, self._parts = latents, {}
         call = self.adapter.rows(self._call, self._rows(turn, len(latents)), len(latents))
@@ -152,4 +153,3 @@ class Pool:
     def _rows(self, turn: Sequence[int], batch: int) -> list[int]:
         """Of a batch with all parts of the guidance, which belong to these candidates."""
         return [part * self.m + i for part in range(batch // self.m) for i in turn]
-

@@ -85,7 +85,7 @@ def sample(
     if not settings.active:
         run.still = run.n
     if pool is not None:
-        if not bank.noted:
+        if not pool.bank.noted:
             raise PluginError(
                 f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
                 "repelled only those beside them: mend it, or take oversample=1."

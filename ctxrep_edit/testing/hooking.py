@@ -54,6 +54,19 @@ class HookConformance(Runner):
         block = getattr(adapter.transformer(pipeline), attribute)[index]
         self.broken_off(pipeline, adapter, settings, block=block)
 
+    def test_a_pool_is_given_row_by_row(self, pipeline: Any, adapter: Adapter) -> None:
+        """The transformer computes some rows of a batch at a time: the anchor among them comes out as a plain edit."""
+        settings = replace(self.settings(adapter), anchor=True)
+        plain = self.run(pipeline, adapter, seeds=(0, 1, 2, 3))
+        pictures, run = self.sampled(pipeline, adapter, settings, seeds=(0, 1, 2, 3), n=2)
+        are_pictures(pictures, 2)
+        assert run.seeds[0] == 0, f"Of a pool the seeds {[*run.seeds]} were kept, without the anchor's."
+        between = float(torch.cdist(plain.flatten(1), plain.flatten(1))[0, 1:].min())
+        assert float((pictures[0] - plain[0]).norm()) < 0.05 * between, (
+            "In a pool the plain first edit is another: `rows` must give a call of the transformer for some rows of "
+            "its batch, and leave what has no batch as it is."
+        )
+
     def test_it_moves_in_its_steps_and_blocks_alone(self, pipeline: Any, adapter: Adapter) -> None:
         steps = self.watch(pipeline, adapter).steps - 1
         assert steps > 0, f"The pipeline makes one step of the {self.steps} asked for: raise the class attribute steps."

@@ -63,14 +63,18 @@ class Runner:
         *,
         strategy: Strategy | None = None,
         seeds: Sequence[int] = (0, 1),
+        n: int | None = None,
         on_step: OnStep | None = None,
         **asked: Any,
     ) -> tuple[Tensor, Run]:
-        """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted."""
+        """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted.
+
+        n: how many of the candidates, one per seed, are kept; None: all.
+        """
         arguments = self.arguments(pipeline, adapter, seeds=seeds, **asked)
         chosen = strategy or catalog.STRATEGIES.get("contextual")
         images, run, _ = sample(
-            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step
+            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step, n=n
         )
         return images, run
 

@@ -87,12 +87,13 @@ def test_those_of_an_earlier_turn_repel_the_later_ones(noting: bool, kept: int) 
     bank = filled(everyone[:kept]) if kept else Bank()
     bank.noting = noting
     for start in (0, 2, 4):
-        bank.turn = range(start, start + 2)
+        bank.turn, bank.last = range(start, start + 2), start == 4
         own = slice(kept + start, kept + start + 2)
         got, *scores = moved(bank, everyone[own])
         joint = repel(everyone[: own.stop], strength=1.0, fixed=own.start)
         assert torch.equal(got, joint.tokens[own])
         assert scores == [joint.vendi_before, joint.vendi_after]
+    assert len(bank.made) == (6 if noting else 4)
     bank.forget()
     assert (bank.turn, bank.noted, len(bank.made)) == (None, True, 6 if noting else 0)
     if noting:

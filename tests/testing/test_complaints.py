@@ -113,6 +113,7 @@ ADAPTERS = [
     adapter("every_scope_changes_the_pictures", bad.NoEffect, "in the scope 'context' changes nothing in the"),
     adapter("detached_the_pipeline_is_as_it_was", bad.Leaky, "something is left, in transformer."),
     adapter("an_exception_after_a_step_leaves_no_trace", bad.Leaky, "something is left on the pipeline, in trans"),
+    adapter("a_pool_is_given_row_by_row", bad.OtherRows, "In a pool the plain first edit is another: `rows` must give"),
     adapter("an_exception_in_a_block_leaves_no_trace", bad.Leaky, "something is left on the pipeline, in trans"),
     adapter(
         "it_moves_in_its_steps_and_blocks_alone", bad.OtherScope,

@@ -43,6 +43,7 @@ class Report(Exporter):
             number=_number,
             word=_word,
             vendi=edits.vendi if len(edits) else None,
+            distinct=edits.distinct if len(edits) else None,
             recipe=encode_json(edits.recipe),
         )
         (folder / "report.html").write_text(text, "utf-8")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ctxrep_plugins.checks import CHECKS
 from ctxrep_plugins.checks.following import Following
 from ctxrep_plugins.report import Report
-from ctxrep_plugins.standard.alexnet import AlexNet
+from ctxrep_plugins.standard.alexnet import AlexNet, Layout
 from ctxrep_plugins.standard.contextual import Contextual
 from ctxrep_plugins.standard.exporters import Pictures, Sheet, Sidecar
 
@@ -31,7 +31,7 @@ def ctxrep_checks() -> Iterable[Check]:
 
 @hookimpl
 def ctxrep_embedders() -> Iterable[Embedder]:
-    return [AlexNet()]
+    return [AlexNet(), Layout()]
 
 
 @hookimpl

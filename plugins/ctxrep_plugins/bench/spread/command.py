@@ -46,11 +46,15 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", "picture", type=click.Path(path_type=Path), help="Also draw spread against share right: .png or .svg."
 )
+@click.option(
+    "--blind-plot", type=click.Path(path_type=Path),
+    help="Also draw what needs no truth: the Vendi score against LPIPS outside.",
+)  # fmt: skip
 @click.option("--trials", type=click.Path(path_type=Path), help="Keep every set's figures here, and resume from it.")
 def spread(
     photos: int, n: int, seed: int, models: tuple[str, ...], folder: Path | None, names: tuple[str, ...], sweep: bool,
     as_json: bool, file: Path | None, markdown: Path | None, picture: Path | None, trials: Path | None,
-    steps: int | None, tau: int | None, **changes: Any,
+    blind_plot: Path | None, steps: int | None, tau: int | None, **changes: Any,
 ) -> None:  # fmt: skip
     """Count distinct right answers of strategies, on photographs whose right answers are known.
 
@@ -68,7 +72,7 @@ def spread(
 
     if sweep and names:
         raise InputError("--sweep takes every strategy, so that --method has no meaning beside it: give one of them.")
-    if picture is not None:
+    if picture is not None or blind_plot is not None:
         plot.need_matplotlib()
     pictures = read_folder(folder) if folder else held_out()
     if not pictures:
@@ -77,7 +81,7 @@ def spread(
     for name, other in (("strength", "eta"), ("window", "steps")):
         if name in changes:
             changes.setdefault(other, None)
-    rows = []
+    rows, said = [], []
     for model in models or ("kontext-nano",):
         pipeline = load_pipeline(model)
         settings = replace(default_settings(pipeline), **changes)
@@ -95,6 +99,7 @@ def spread(
                     found.fail(how, f"{type(error).__name__}: {error}")
                     warnings.warn(f"The method {how.label} failed and is left out: {error}", stacklevel=1)
             rows += found.rows(compared, photos)
+            said.append(f"{model}: {found.agreement()}")
     text = encode_json(rows)
     if file is not None:
         _save(file, text.encode() + b"\n")
@@ -102,12 +107,15 @@ def spread(
         _save(markdown, tables.as_markdown(rows).encode())
     if picture is not None:
         _save(picture, plot.drawing(rows, picture.suffix.lstrip(".") or "png"))
+    if blind_plot is not None:
+        _save(blind_plot, plot.drawing(rows, blind_plot.suffix.lstrip(".") or "png", *plot.BLIND))
     if as_json:
         click.echo(text)
         return
     console = Console(markup=False, emoji=False)  # a model's folder may be called anything
     for pinned in (False, True):
         console.print(tables.table(rows, pinned))
+    console.print("\n".join(said))
 
 
 def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> Iterator[tuple[Task, Method]]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ctxrep_plugins.bench.spread.methods import PLAIN, Method
-from ctxrep_plugins.bench.spread.summary import summary
+from ctxrep_plugins.bench.spread.summary import agreement, summary
 from ctxrep_plugins.bench.spread.trials import Trial
 from ctxrep_plugins.bench.tasks import Task
 
 from ctxrep_edit import CtxrepError, InputError, OutputError, encode_json
 
-VERSION = 3  # of the trials file
+VERSION = 4  # of the trials file
 Row = dict[str, Any]
 
 
@@ -88,6 +88,11 @@ class Results:
     def rows(self, methods: Sequence[Method], photos: int) -> list[Row]:
         """One row per method: means over the open instructions, with both kinds and their intervals beside them."""
         return [self._row(how, photos) for how in methods]
+
+    def agreement(self) -> str:
+        """How far `EditSet.distinct` agrees with the truth, in one sentence."""
+        mine = [trial for trials in self.trials.values() for trial in trials.values()]
+        return agreement([trial.different for trial in mine], [trial.counted for trial in mine])
 
     def _row(self, how: Method, photos: int) -> Row:
         row: Row = {"method": how.label, "family": how.name, "strength": how.strength, "model": self.settings["model"]}

@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ctxrep_plugins.bench.spread.trials import Trial, mean
 
-FIGURES = ("distinct", "entropy", "right", "held", "typical", "lpips_outside", "psnr_outside", "vendi", "seconds")
+FIGURES = (
+    "distinct",
+    "entropy",
+    "right",
+    "held",
+    "typical",
+    "lpips_outside",
+    "psnr_outside",
+    "vendi",
+    "counted",
+    "seconds",
+)
 COSTS = {"time": "seconds", "evaluations": "evaluations"}  # relative to plain sampling of the same task
 
 
@@ -35,3 +46,15 @@ def summary(
 def _cost(trials: Sequence[Trial], plain: Mapping[tuple[int, str, bool], Trial], of: str) -> float:
     pairs = [(getattr(t, of), getattr(plain[t.key], of)) for t in trials if t.key in plain]
     return sum(a for a, _ in pairs) / sum(b for _, b in pairs) if pairs else float("nan")
+
+
+def agreement(truth: Sequence[int], counted: Sequence[int]) -> str:
+    """How far counted numbers of different edits agree with the true ones, in one sentence."""
+    from scipy.stats import spearmanr
+
+    errors = np.subtract(counted, truth)
+    ranks = float(spearmanr(truth, counted).statistic) if len({*truth}) > 1 < len({*counted}) else float("nan")
+    return (
+        f"edits.distinct against the truth, {len(truth)} sets: rank correlation {ranks:.2f}, off by "
+        f"{np.abs(errors).mean():.2f} ({errors.mean():+.2f} in the mean), exact in {np.mean(errors == 0):.2f}"
+    )

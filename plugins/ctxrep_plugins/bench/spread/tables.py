@@ -16,6 +16,7 @@ COLUMNS = {
     "lpips_outside": "LPIPS outside",
     "psnr_outside": "PSNR outside",
     "vendi": "Vendi (AlexNet)",
+    "counted": "edits.distinct",
     "seconds": "seconds",
     "time": "time / plain",
     "evaluations": "evaluations / plain",

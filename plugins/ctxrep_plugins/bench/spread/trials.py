@@ -36,6 +36,8 @@ class Trial:
     lpips_outside: float  # nan for an edit of the whole picture
     psnr_outside: float  # dB, the same
     vendi: float  # over AlexNet features
+    different: int  # nearest answers that differ, right or not
+    counted: int  # as `EditSet.distinct` sees it
     seconds: float
     evaluations: float  # rows that the transformer was given
 
@@ -105,6 +107,8 @@ def _score(task: Task, how: Method, edits: EditSet, pipeline: Any, evaluations: 
         lpips_outside=mean([m[o].mean().item() for m, o in zip(maps, outside, strict=True) if o.any()]),
         psnr_outside=mean([_psnr(e[o].mean().item()) for e, o in zip(errors, outside, strict=True) if o.any()]),
         vendi=edits.vendi,
+        different=len({ruling.answer for ruling in rulings}),
+        counted=edits.distinct,
         seconds=edits.seconds,
         evaluations=evaluations,
     )

@@ -1,0 +1,57 @@
+"""How far the pictures of a set differ, in the features of an embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.plugins.contracts import Embedder
+from ctxrep_edit.settings import is_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def vendi(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> float:
+    """Vendi score of the pictures, 1 to n, at (width, height). Raises InputError."""
+    from ctxrep_edit.repulsion.ascent import vendi_score
+
+    return vendi_score(_features(images, size, embedder))
+
+
+def distinct(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder, apart: float | None) -> int:
+    """How many of the pictures, in their order, are farther apart from all that were counted before. See
+    `EditSet.distinct_in`. Raises InputError."""
+    from ctxrep_edit.plugins import catalog
+
+    chosen = catalog.EMBEDDERS.get(embedder)
+    bound = chosen.apart if apart is None else apart
+    if bound is None:
+        raise InputError(f"The embedder {chosen.name} does not state how far different edits are apart: give apart=.")
+    if not (is_number(bound) and 0 <= bound <= 2):
+        raise InputError(f"apart is {bound!r}, but must be a number from 0 to 2: one minus a cosine.")
+    rows = _features(images, size, chosen).double()
+    rows = rows / rows.norm(dim=1, keepdim=True)  # (n, features)
+    distances = 1 - rows @ rows.T  # (n, n)
+    counted: list[int] = []
+    for i in range(len(images)):
+        if all(distances[i, j] > bound for j in counted):
+            counted.append(i)
+    return len(counted)
+
+
+def _features(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> Tensor:
+    """(n, features)"""
+    import torch
+
+    from ctxrep_edit.imaging import to_tensor
+    from ctxrep_edit.plugins import catalog
+
+    if not images:
+        raise InputError("The set holds no edit to compare. Those that were dropped are in edits.dropped.")
+    width, height = size  # as sampled: large enough for AlexNet whatever the aspect
+    batch = torch.cat([to_tensor(image.resize((width, height))) for image in images])  # (n, 3, h, w)
+    return catalog.EMBEDDERS.get(embedder).embed(batch)
