@@ -24,7 +24,7 @@ def test_repulsion_changes_the_pictures_and_strength_0_does_not(pipeline: Any, p
     before, after = moved.contextual_vendi or (0, 0)
     assert 1 <= before < after <= 3
     assert {entry.strength for entry in plain} == {0.0}
-    assert [entry.strength for entry in moved] == [0.0, 0.6, 0.6]  # the first stays where it is
+    assert [entry.strength for entry in moved] == [0.0, 1.5, 1.5]  # the first stays where it is
     assert plain.images[0] == moved.images[0]
     assert {
         entry.strength for entry in edit(picture, pipeline=pipeline, repulsion=Repulsion(eta=3.0, anchor=False))

@@ -23,20 +23,21 @@ PUBLIC = """
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance draws_unasked references may_lack classes transformer "
-    "scope timestep guided text_length generated instruction encode decode size arguments",
-    "Scope": "blocks summary within iterations chosen",
+    "scope timestep guided text_length generated rows instruction encode decode size arguments",
+    "Scope": "blocks summary within iterations pooled chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",
     "Check": "name summary prepare verdicts",
     "Case": "source edits mask instruction first_is_plain round_trip realign restore frames evidence",
     "Verdict": "kept measure value bound reason details not_asked objects to_dict",
-    "Embedder": "name summary embed",
+    "Embedder": "name summary apart embed",
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice checks",
-    "Repulsion": "scope strength eta steps schedule iterations objective keep_norm guidance anchor active share",
+    "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
+    "active share",
     "Edit": "image seed index verdicts strength region name label file faithful verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits images vendi vendi_in row "
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits images vendi vendi_in distinct distinct_in row "
     "sheet to_dict save load report index count",
 }
 

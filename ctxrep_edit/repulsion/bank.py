@@ -100,7 +100,7 @@ class Bank:
         (moved,), before, after = repel_parts([everyone], fixed=k + fixed, **options)
         sizes = [part.selected.shape[1] for part in parts]
         pieces = zip(parts, torch.split(moved[k:], sizes, 1), strict=True)
-        return [part.put(tokens) for part, tokens in pieces], before, after
+        return [part.put(tokens.to(part.tokens.dtype)) for part, tokens in pieces], before, after
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
@@ -110,7 +110,7 @@ class Bank:
 
     def _note(self, place: Place, own: Tensor) -> None:
         turn = self.turn or range(len(own))
-        if turn.start == 0 and len(self.made) != len(own):
+        if turn.start == 0 and self.made and place in self.made[0]:  # another run
             self.made = []
         self.noted = True
         while len(self.made) < turn.stop:
@@ -126,7 +126,7 @@ def _at(place: Place, others: Mapping[str, Memory], own: Tensor) -> Tensor:
     for name, memory in others.items():
         row = memory.get(place)  # (selected, dim)
         if row is None or row.shape != own.shape[1:]:
-            had = "none of it" if row is None else f"{tuple(row.shape)} of {name}"
+            had = f"{'none' if row is None else tuple(row.shape)} of {name}"
             raise RepulsionError(
                 f"Particles have {tuple(own.shape[1:])} (tokens, dim) to repel after hooked block {place[2]} in step "
                 f"{place[0]}, but the bank has {had}: make new candidates with the size, scope, window, guidance and "

@@ -86,8 +86,10 @@ class Pool:
 
     def settle(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, list[int]]:
         """The chosen ones' pictures and seeds; the first n where the run was ended before the choice."""
-        kept = list(range(self.n)) if self.kept is None else self.kept
-        return images[kept] if len(images) == self.m else images, [seeds[i] for i in kept]
+        if self.kept is None:
+            self.kept = list(range(self.n))
+            self.bank.choose(self.kept, images[:0])
+        return images[self.kept] if len(images) == self.m else images, [seeds[i] for i in self.kept]
 
     def _over(self) -> bool:
         """Whether the window is over in the step under way, or the run is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -23,7 +24,7 @@ from PIL import Image
 from plugging import Nothing
 from torch import Tensor
 
-from ctxrep_edit import InputError, PluginError, Repulsion, Run, Strategy, adapter_for, diverse_edit
+from ctxrep_edit import Case, Check, InputError, PluginError, Repulsion, Run, Strategy, Verdict, adapter_for, diverse_edit
 from ctxrep_edit.testing.traces import left_behind
 
 SETTINGS = Repulsion(scope="generated", strength=2.0, steps=2, anchor=True)
@@ -149,6 +150,40 @@ def test_what_is_made_again_comes_from_a_pool_too(pipeline: Any, picture: Image.
     assert {*seeds} <= {*range(17, 23)}
 
 
+class Second(Check):
+    """Objects to the second edit, once."""
+
+    name = "second"
+    summary = "once"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def verdicts(self, case: Case) -> list[Verdict]:
+        self.asked += 1
+        return [Verdict(self.asked > 1 or i != 1, "taste", 0.0, 0.0, "ugly") for i in range(len(case.edits))]
+
+
+def test_one_that_is_made_again_is_chosen_away_from_those_that_are_kept(pipeline: Any, picture: Image.Image) -> None:
+    first = edit(picture, pipeline=pipeline, oversample=2)
+    rows = rows_given(pipeline)
+    edits = edit(picture, pipeline=pipeline, oversample=2, preserve=[Second()], on_unfaithful="retry")
+    assert rows[:9] == [3] * 9
+    assert rows[9:] == [1] * 9  # two start, in turns
+    assert [edit.seed for edit in edits][::2] == [edit.seed for edit in first][::2]
+    assert edits[1].seed in (5 + 6 + 1, 5 + 6 + 3)
+    assert (tiny.pixels(edits)[::2] == tiny.pixels(first)[::2]).all()
+
+
+@pytest.mark.parametrize("scope", ["pooled", "context", "generated"])
+def test_in_half_precision(pipeline: Any, picture: Image.Image, scope: str) -> None:
+    half = copy.deepcopy(pipeline).to(torch.bfloat16)
+    plain = edit(picture, pipeline=half, strength=0.0)
+    edits = edit(picture, pipeline=half, oversample=2, scope=scope)
+    assert (tiny.pixels(edits)[0] == tiny.pixels(plain)[0]).all()
+    assert not (tiny.pixels(edits)[1:] == tiny.pixels(plain)[1:]).all()
+
+
 def test_a_run_that_is_stopped_has_n_pictures(pipeline: Any, picture: Image.Image) -> None:
     for last in (1, 4):  # before the choice, and after it
 
@@ -156,8 +191,10 @@ def test_a_run_that_is_stopped_has_n_pictures(pipeline: Any, picture: Image.Imag
             pipe._interrupt = step == last
             return tensors
 
-        edits = edit(picture, pipeline=pipeline, oversample=2, callback_on_step_end=stop)
+        options = {"on_unfaithful": "retry", "preserve": [Nothing()]}
+        edits = edit(picture, pipeline=pipeline, oversample=2, callback_on_step_end=stop, **options)
         assert edits.recipe["stopped"]
+        assert edits.recipe["rounds"] == 0
         assert len(edits) == 3
 
 

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class AlexNet(Embedder):
-    """See `ctxrep_edit.alexnet_features`."""
+    """See `ctxrep_edit.alexnet_features`. `apart` is chosen as that of `Layout`."""
 
     name = "alexnet"
     summary = "the activations of AlexNet that LPIPS compares, averaged over the picture"
+    apart = 0.021
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         from ctxrep_edit import alexnet_features
@@ -28,7 +29,7 @@ class Layout(Embedder):
 
     name = "alexnet-layout"
     summary = "the same for each sixteenth of the picture, so that it counts where a thing is"
-    apart = 0.02
+    apart = 0.036
     CELLS = 4
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
