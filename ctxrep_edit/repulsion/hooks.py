@@ -73,7 +73,8 @@ def attach(
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
-    repulsion: what it leaves out, or None, takes the defaults of the model or its family. particles: images that repel
+    repulsion: what it leaves out, or None, takes the defaults of the model or its family; candidates are not
+        oversampled. particles: images that repel
         one another, >= 1; a batch is split into groups of that size, in order. instruction: which text
         tokens carry the instruction, as bool (tokens,) or as the adapter's `instruction` gives it; None: all. adapter:
         of the pipeline; None finds it. bank: finished candidates from which the particles of each group are repelled
@@ -85,6 +86,11 @@ def attach(
     if not isinstance(repulsion, Repulsion | None):
         raise InputError(f"repulsion is {repulsion!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
     settings = settings_for(pipeline, repulsion or Repulsion(), adapter)
+    if repulsion is not None and (repulsion.oversample or 1) > 1 and bank is None:
+        raise InputError(
+            f"oversample is {repulsion.oversample}, but here nothing starts or chooses candidates: leave it to "
+            "diverse_edit, or give particles for all that you start."
+        )
     if not is_count(particles):
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
     run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank)

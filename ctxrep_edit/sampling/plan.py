@@ -61,16 +61,11 @@ class Plan:
     on_step: OnStep | None = None
     _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def pool(self) -> int:
-        """How many candidates start for each that is wanted; one alone has nothing to differ from."""
-        return self.settings.oversample if self.settings.active and len(self.seeds) > 1 else 1
-
     def more(self, count: int, begin: int | None = None) -> Sequence[int]:
         """Seeds of what starts beside `count` candidates. begin: the seed from which a round counts; None: the
         first one's."""
         after = (self.seeds[0] if begin is None else begin) + len(self.seeds)
-        return range(after, after + (self.pool - 1) * count)
+        return range(after, after + (self.settings.oversample - 1) * count)
 
     def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
@@ -130,6 +125,8 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = _settings(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    if n == 1 or not settings.active:  # one alone has nothing to differ from, and plain ones do not
+        settings = replace(settings, oversample=1)
     _check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
@@ -151,7 +148,7 @@ def plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
         on_unfaithful, retries, realign, restore, recipe, progress, on_step,
     )  # fmt: skip
-    if made.pool > 1:
+    if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.more(n)]
     recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
     return made
@@ -188,7 +185,7 @@ def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, op
 
 def _check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
     rows = rows_of_their_own(options, n)
-    if settings.oversample > 1 and settings.active and rows:
+    if settings.oversample > 1 and rows:
         raise InputError(
             f"{rows[0]} has a row for each edit, but with oversample={settings.oversample} more candidates start: give "
             "one row, or oversample=1."

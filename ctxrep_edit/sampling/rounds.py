@@ -119,7 +119,7 @@ def _retry(rounds: _Rounds, bank: Bank, found: Candidates) -> Candidates:
         again = found.unfaithful
         if not again or found.stopped:
             break
-        begin = plan.seeds[0] + plan.pool * n * number
+        begin = plan.seeds[0] + plan.settings.oversample * n * number
         seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
         for i in again:
             seeds[i] = begin + i

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,7 +81,8 @@ def sample(
         if pool is not None:
             held.enter_context(pool.at_work(transformer))
         words = adapter.instruction(pipeline, arguments) if words is None else words
-        run = Run(pipeline, adapter, call, arguments, seeds[:n], settings, words, bank=bank)
+        alone = replace(settings, oversample=1)  # starting and choosing is done around the strategy
+        run = Run(pipeline, adapter, call, arguments, seeds[:n], alone, words, bank=bank)
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n

@@ -27,7 +27,9 @@ class HookConformance(Runner):
 
     def settings(self, adapter: Adapter, scope: str | None = None, steps: int = 1) -> Repulsion:
         """The adapter's own, with no candidate standing still."""
-        return replace(adapter.default, scope=scope or adapter.default.scope, strength=1.0, steps=steps, anchor=False)
+        return replace(
+            adapter.default, scope=scope or adapter.default.scope, strength=1.0, steps=steps, anchor=False, oversample=1
+        )
 
     def test_every_scope_changes_the_pictures(self, pipeline: Any, adapter: Adapter) -> None:
         plain = self.run(pipeline, adapter)

@@ -47,7 +47,7 @@ class StrategyConformance(Runner):
     def settings(self, adapter: Adapter, strategy: Strategy) -> Repulsion:
         """What `diverse_edit` gives it where the caller says the strength alone."""
         strength = strategy.strength if self.strength is None else self.strength
-        return completed(Repulsion(strength=strength), *([adapter.default] if strategy.repels else []))
+        return completed(Repulsion(strength=strength, oversample=1), *([adapter.default] if strategy.repels else []))
 
     def moved(self, pipeline: Any, adapter: Adapter, strategy: Strategy, n: int = 3) -> tuple[Tensor, Run]:
         return self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, seeds=range(n))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tiny import SOME
 
-from ctxrep_edit import InputError, RepulsionError, UnknownPipeline, attach, detach, repelled
+from ctxrep_edit import InputError, Repulsion, RepulsionError, UnknownPipeline, attach, detach, repelled
 
 # Several runs under one attachment
 
@@ -38,6 +38,12 @@ def test_a_run_after_a_broken_one_is_repelled(pipeline: Any, picture: Image.Imag
 
 
 # Without a trace
+
+
+def test_a_pool_is_not_for_calls_of_ones_own(pipeline: Any) -> None:
+    with pytest.raises(InputError, match=r"oversample is 2, but here nothing starts.*leave it to diverse_edit"):
+        attach(pipeline, Repulsion(oversample=2), particles=4)
+    detach(attach(pipeline, Repulsion(oversample=1), particles=4))
 
 
 def test_strength_0_attaches_nothing(pipeline: Any, picture: Image.Image) -> None:

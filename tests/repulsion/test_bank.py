@@ -143,7 +143,9 @@ def test_what_does_not_fit_is_an_error() -> None:
         RepulsionError, match=r"have \(7, 5\) \(tokens, dim\).*the bank has \(6, 5\) of kept candidate 0"
     ):
         moved(bank, tokens(2, length=7))
-    with pytest.raises(RepulsionError, match="hooked block 3 in step 1, but the bank has none of kept candidate 0: make new"):
+    with pytest.raises(
+        RepulsionError, match="hooked block 3 in step 1, but the bank has none of kept candidate 0: make new"
+    ):
         moved(bank, tokens(2), place=(1, 1, 3, 0))
     with pytest.raises(RepulsionError, match=r"noted 2 particles, but 3 candidates were made.*particles=run\.n"):
         bank.join([0, 1, 2])

@@ -24,7 +24,18 @@ from PIL import Image
 from plugging import Nothing
 from torch import Tensor
 
-from ctxrep_edit import Case, Check, InputError, PluginError, Repulsion, Run, Strategy, Verdict, adapter_for, diverse_edit
+from ctxrep_edit import (
+    Case,
+    Check,
+    InputError,
+    PluginError,
+    Repulsion,
+    Run,
+    Strategy,
+    Verdict,
+    adapter_for,
+    diverse_edit,
+)
 from ctxrep_edit.testing.traces import left_behind
 
 SETTINGS = Repulsion(scope="generated", strength=2.0, steps=2, anchor=True)
