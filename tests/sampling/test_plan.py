@@ -71,7 +71,7 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"strength": "high"}, "strength is 'high', but must be a number >= 0 or 'auto'"),
         (
             {"scope": "all"},
-            r"no scope 'all': choose one of context, context\+single, double, middle, late-double, generated, pooled, p",
+            r"no scope 'all': choose one of context, context\+single, double, middle, late-double, generated, pooled",
         ),
         ({"strength": None}, "strength is None, but must be a finite number >= 0"),
         ({"scope": ["context"]}, r"no scope \['context'\]: choose one of"),
