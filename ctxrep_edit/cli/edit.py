@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 )
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--keep-credits", is_flag=True, help="Write artist and copyright of IMAGE's EXIF into the edits.")
-@click.option("--compare", is_flag=True, help="Also make the plain edits of the same seeds, side by side.")
+@click.option("--compare", is_flag=True, help="Also make the plain edits of that seed, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(

@@ -126,11 +126,13 @@ class Pool:
         finally:
             self._turning = False
         batch = len(self._call["hidden_states"])
-        whole = output[0].new_zeros(batch, *output[0].shape[1:])
+        whole = _prediction(output).new_zeros(batch, *_prediction(output).shape[1:])
         for turn, made in zip(self._turns(), outputs, strict=True):
-            whole[self._rows(turn, batch)] = made[0]
+            whole[self._rows(turn, batch)] = _prediction(made)
         self._call = None
         self.bank.forget()
+        if isinstance(output, Tensor):
+            return whole
         return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)
 
     def _turns(self) -> Sequence[Sequence[int]]:
@@ -155,3 +157,9 @@ class Pool:
     def _rows(self, turn: Sequence[int], batch: int) -> list[int]:
         """Of a batch with all parts of the guidance, which belong to these candidates."""
         return [part * self.m + i for part in range(batch // self.m) for i in turn]
+
+
+def _prediction(output: Any) -> Tensor:
+    """What a transformer returns is it, or has it as its first entry."""
+    prediction: Tensor = output if isinstance(output, Tensor) else output[0]
+    return prediction

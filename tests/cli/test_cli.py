@@ -70,7 +70,7 @@ def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
     plain, diverse = json.loads(result.stdout).values()
     assert [entry["seed"] for entry in plain["edits"]] == [entry["seed"] for entry in diverse["edits"]]
     assert {entry["strength"] for entry in plain["edits"]} == {0.0}
-    assert [entry["strength"] for entry in diverse["edits"]] == [0.0, 0.6]
+    assert [entry["strength"] for entry in diverse["edits"]] == [0.0, 1.5]
     assert 1 <= plain["vendi"] <= 2
     assert sorted(path.name for path in out.iterdir()) == ["diverse", "plain", "sheet.png"]
     assert (plain["folder"], diverse["folder"]) == (str(out / "plain"), str(out / "diverse"))

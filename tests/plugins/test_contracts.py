@@ -144,7 +144,7 @@ def test_ctxrep_strategies(
     told = cli_edit(photo, folder, "--strategy", "marked", "--strength", 0.5, "--no-check")
     assert (told["recipe"]["strategy"], told["recipe"]["repulsion"]["strength"]) == ("marked", 0.5)
     with pytest.raises(
-        InputError, match=r"^The strategy marked takes a strength only: leave scope and repulsion out\.$"
+        InputError, match=r"^The strategy marked takes a strength only: leave scope, oversample and repulsion out\.$"
     ):
         edit(picture, pipeline=pipeline, strategy="marked", scope="context")
 

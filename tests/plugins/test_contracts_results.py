@@ -125,7 +125,7 @@ def test_ctxrep_embedders(picture: Image.Image, pipeline: Any, registered: Regis
     with pytest.raises(InputError) as unknown:
         edits.vendi_in("flatt")
     assert str(unknown.value) == (
-        "There is no embedder 'flatt': choose one of alexnet, apart, flat, or give one of your own."
+        "There is no embedder 'flatt': choose one of alexnet, alexnet-layout, apart, flat, or give one of your own."
     )
 
 
