@@ -1,4 +1,4 @@
-"""What `make demo` shows: one photograph, two instructions, six plain and six diverse edits from the same seeds.
+"""What `make demo` shows: one photograph, two instructions, six plain and six diverse edits.
 
 The photograph is scikit-image's picture of the cat Chelsea (CC0, by Stefan van der Walt), cut to a square.
 """
