@@ -36,11 +36,13 @@ class Run:
 
     pipeline: loaded; its scheduler and progress bar are copies lent for this run. adapter: the pipeline's. call: runs
     the pipeline; the user's progress bar and callbacks are part of it. arguments: what `call` hands to the pipeline,
-    one generator per candidate among them. seeds: of the candidates' noise. settings: `settings.strength` is > 0.
+    one generator per candidate among them. seeds: of the candidates' noise; of a pool, the first n. settings:
+    `settings.strength` is > 0; a pool is the core's affair, and `oversample` 1.
     instruction: what the adapter's `instruction` gives, to be handed to `repelled`: the text tokens that carry the
     instruction, bool (tokens,), a function that finds them in a call of the transformer, or None where not known.
     bank: where candidates may be made again, those that are kept, to repel the new ones from, and a place to note the
-    new ones for the next time; None elsewhere. A strategy may ignore it.
+    new ones for the next time; where a pool passes in turns, those of the turns before; None elsewhere. A strategy may
+    ignore it, but for a pool.
 
     A strategy may set still: how many of the first candidates are the plain ones, unmoved; contextual_vendi: Vendi
     score of the contextual tokens before and after, each 1 to n; and seeds, if it chose others.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from torch import Tensor
 
 Matrix = npt.NDArray[np.float64]
 
+EXACT = "donot_use_mm_for_euclid_dist"  # which torch would else take of many points, and which loses small distances
+ROUNDING = 1e-9  # of the sum; what is less is no fall
 AGREED = 0.75  # share of the candidates; where so many agree, the words leave nothing open, and the others missed them
 NEAR = 0.3  # of the largest distance from the middle one; what is nearer agrees with it
 
@@ -23,19 +26,15 @@ def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> li
     Farthest-first alone likes what lies far off for being broken; where nearly all points agree it would take just
     that, so that there the others have no part in it. Returns their numbers, rising.
     """
-    everything = torch.cat([points, away])
-    distances = torch.cdist(points, everything, compute_mode="donot_use_mm_for_euclid_dist")  # (m, m + k)
-    squared: Matrix = distances.double().numpy() ** 2
-    m = len(points)
-    open_to = _agreeing(distances.double().numpy()[:, :m], count)
-    open_to = sorted({*first, *open_to})
-    fixed = [*first, *range(m, len(everything))]
+    m, exact = len(points), points.double()
+    distances: Matrix = torch.cdist(exact, torch.cat([exact, away.double()]), compute_mode=EXACT).numpy()  # (m, m + k)
+    squared, there = distances**2, range(m, m + len(away))
+    candidates = sorted({*first, *_agreeing(distances[:, :m], count)})
     chosen = list(first)
     while len(chosen) < count:
-        nearest = squared[:, [*chosen, *range(m, len(everything))]].min(1)  # (m,)
-        left = [i for i in open_to if i not in chosen]
-        chosen.append(max(left, key=lambda i: nearest[i]))
-    return sorted(_exchanged(squared[open_to], chosen, open_to, fixed))
+        nearest = squared[:, [*chosen, *there]].min(1)  # (m,)
+        chosen.append(max((i for i in candidates if i not in chosen), key=lambda i: nearest[i]))
+    return sorted(_exchanged(squared[candidates], chosen, candidates, {*first, *there}))
 
 
 def _agreeing(distances: Matrix, count: int) -> list[int]:
@@ -47,26 +46,23 @@ def _agreeing(distances: Matrix, count: int) -> list[int]:
     return list(range(len(distances)))
 
 
-def _exchanged(squared: Matrix, chosen: Sequence[int], open_to: Sequence[int], fixed: Sequence[int]) -> list[int]:
-    """The chosen ones, but for the fixed, each exchanged for another that is open as long as the sum falls.
+def _exchanged(squared: Matrix, chosen: Sequence[int], candidates: Sequence[int], fixed: Set[int]) -> list[int]:
+    """The chosen ones, but for the fixed, each exchanged for another candidate as long as the sum falls.
 
-    squared: distances, (points, all).
+    squared: distances of the candidates to all: (candidates, m + k).
     """
     best = list(chosen)
 
-    def loss(those: Sequence[int]) -> float:
-        return float(squared[:, [*those, *fixed]].min(1).sum())
+    def loss(medoids: Sequence[int]) -> float:
+        return float(squared[:, [*medoids, *fixed]].min(1).sum())
 
     lowest, falling = loss(best), True
     while falling:
         falling = False
-        for place in range(len(best)):
-            if best[place] in fixed:
+        for place, other in itertools.product(range(len(best)), candidates):
+            if best[place] in fixed or other in best:
                 continue
-            for other in open_to:
-                if other in best:
-                    continue
-                tried = [*best[:place], other, *best[place + 1 :]]
-                if (found := loss(tried)) < lowest * (1 - 1e-9):
-                    best, lowest, falling = tried, found, True
+            tried = [*best[:place], other, *best[place + 1 :]]
+            if (found := loss(tried)) < lowest * (1 - ROUNDING):
+                best, lowest, falling = tried, found, True
     return best

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.bank import Bank
-from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.sampling.choice import choose
 from ctxrep_edit.settings import Repulsion
 
@@ -36,7 +37,7 @@ class Pool:
     settings: Repulsion
     m: int
     n: int
-    bank: Bank = field(default_factory=lambda: Bank(noting=False))
+    bank: Bank
     kept: list[int] | None = None
     _clock: Clock = field(init=False)
     _call: dict[str, Any] | None = None  # the one under way, with all rows
@@ -49,8 +50,18 @@ class Pool:
 
     @contextmanager
     def at_work(self, transformer: nn.Module) -> Iterator[None]:
-        """Watches the scheduler, which must be a copy lent for this run, and the transformer."""
+        """Watches the scheduler, which must be a copy lent for this run, and the transformer.
+
+        Raises InputError where the scheduler does not say how much noise there is, so that no picture can be foreseen.
+        """
         scheduler = self.pipeline.scheduler
+        try:
+            noise_levels(self.pipeline)
+        except RepulsionError as error:
+            raise InputError(
+                f"oversample is {self.settings.oversample}, but by the sigmas of {type(scheduler).__name__}, which are "
+                "none of a flow, no picture can be foreseen to choose by: take oversample=1."
+            ) from error
         original = scheduler.step
 
         def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
@@ -92,11 +103,10 @@ class Pool:
         return images[self.kept] if len(images) == self.m else images, [seeds[i] for i in self.kept]
 
     def _over(self) -> bool:
-        """Whether the window is over in the step under way, or the run is."""
-        step, steps = self._clock.step, self.settings.steps
-        if self._clock.noise(step)[1] == 0:
-            return True
-        return step >= steps if steps is not None else self.settings.share(step, self._clock.noise(step)) == 0
+        """Whether the window is over in the step under way, or this is the last one."""
+        step = self._clock.step
+        noise = self._clock.noise(step)
+        return self.settings.share(step, noise) == 0 or noise == self._clock.noise(step + 1)
 
     def _choose(self, clean: Tensor) -> None:
         points = clean.detach().float().flatten(1).cpu()  # (m, numbers)

@@ -14,6 +14,7 @@ from conftest import both
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline as InstructPipeline
 from ctxrep_plugins.standard import Contextual
 from diffusers import (
+    DDIMScheduler,
     FlowMatchHeunDiscreteScheduler,
     FluxKontextInpaintPipeline,
     StableDiffusion3ControlNetInpaintingPipeline,
@@ -135,8 +136,9 @@ def test_guidance_in_one_batch(cls: type, picture: Image.Image) -> None:
     [
         FlowMatchHeunDiscreteScheduler(),
         UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
+        UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", final_sigmas_type="sigma_min"),
     ],
-    ids=["two evaluations", "many steps"],
+    ids=["two evaluations", "many steps", "some noise at the end"],
 )
 def test_schedulers_with_a_memory_keep_it(picture: Image.Image, scheduler: Any) -> None:
     pipeline = tiny_sd3.pipeline(InstructPipeline)
@@ -253,6 +255,12 @@ def test_what_cannot_be_is_said(pipeline: Any, picture: Image.Image) -> None:
         edit(picture, pipeline=pipeline, oversample=2, strength=0)
     with pytest.raises(InputError, match="The strategy plain takes a strength only: leave scope, oversample and"):
         edit(picture, pipeline=pipeline, oversample=2, strategy=Plain(), repulsion=None)
+    pipeline.scheduler, own = DDIMScheduler(), pipeline.scheduler
+    try:
+        with pytest.raises(InputError, match=r"oversample is 2, but by the sigmas of DDIMScheduler.*take oversample=1"):
+            edit(picture, pipeline=pipeline, oversample=2)
+    finally:
+        pipeline.scheduler = own
     with pytest.raises(PluginError, match=r"contextual does not hand run\.bank to `repelled`.*oversample=1"):
         edit(picture, pipeline=pipeline, oversample=2, strategy=Aloof())
     embeds = torch.zeros(3, tiny.LENGTH, 32)
