@@ -98,7 +98,7 @@ def noise_levels(pipeline: Any) -> Sequence[float]:
     """
     scheduler: Any = getattr(pipeline, "scheduler", None)
     sigmas = getattr(scheduler, "sigmas", None)
-    levels = [] if sigmas is None else torch.as_tensor(sigmas).tolist()
+    levels = [] if sigmas is None else list(sigmas.tolist() if hasattr(sigmas, "tolist") else sigmas)
     levels = levels[getattr(scheduler, "begin_index", None) or 0 :]
     if len(levels) < 2 or not 0 < levels[0] <= 1 + 1e-3:
         raise RepulsionError(
