@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+import tiny
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -18,10 +18,6 @@ from ctxrep_edit import RepulsionError, diverse_edit, repelled
 from ctxrep_edit.testing import tiny_pipeline
 
 RANKS = 2
-OPTIONS: dict[str, Any] = {
-    "prompt": "make it autumn", "num_inference_steps": 2, "num_images_per_prompt": 2, "output_type": "latent",
-    "width": 32, "height": 32, "max_area": 1024, "_auto_resize": False, "guidance_scale": 1.0,
-}  # fmt: skip
 
 
 def parallel(rank: int, folder: str) -> None:
@@ -32,17 +28,16 @@ def parallel(rank: int, folder: str) -> None:
         torch.set_num_threads(1)
         torch.accelerator.device_count = lambda: RANKS  # diffusers numbers the ranks' devices by it, and a CPU has none
         picture, pipeline = Image.new("RGB", (32, 32), "teal"), tiny_pipeline()
-        pipeline.set_progress_bar_config(disable=True)
         said = []
         with attention_backend("native"):
             with pytest.raises(RepulsionError) as late, repelled(pipeline, particles=2):  # noqa: PT012
                 pipeline.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=RANKS))
-                pipeline(picture, generator=torch.Generator("cpu").manual_seed(0), **OPTIONS)
+                tiny.run(pipeline, picture, 2)
             said.append(str(late.value))
             with pytest.raises(RepulsionError) as early:
                 diverse_edit(picture, "make it autumn", 2, pipeline=pipeline, seed=0, preserve="off", progress=False)
             said.append(str(early.value))
-            plain = pipeline(picture, generator=torch.Generator("cpu").manual_seed(0), **OPTIONS).images
+            plain = tiny.run(pipeline, picture, 2)
         torch.save({"said": said, "plain": plain}, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -52,8 +47,7 @@ def parallel(rank: int, folder: str) -> None:
 def test_two_ranks_are_refused_and_edit_plainly(tmp_path: Path) -> None:
     mp.spawn(parallel, (str(tmp_path),), nprocs=RANKS)
     picture, pipeline = Image.new("RGB", (32, 32), "teal"), tiny_pipeline()
-    pipeline.set_progress_bar_config(disable=True)
-    alone = pipeline(picture, generator=torch.Generator("cpu").manual_seed(0), **OPTIONS).images
+    alone = tiny.run(pipeline, picture, 2)
     for rank in range(RANKS):
         seen = torch.load(tmp_path / f"{rank}.pt")
         late, early = seen["said"]

@@ -105,10 +105,9 @@ def spread(
         _save(file, text.encode() + b"\n")
     if markdown is not None:
         _save(markdown, tables.as_markdown(rows).encode())
-    if picture is not None:
-        _save(picture, plot.drawing(rows, picture.suffix.lstrip(".") or "png"))
-    if blind_plot is not None:
-        _save(blind_plot, plot.drawing(rows, blind_plot.suffix.lstrip(".") or "png", *plot.BLIND))
+    for drawn, axes in ((picture, plot.TRUE), (blind_plot, plot.BLIND)):
+        if drawn is not None:
+            _save(drawn, plot.drawing(rows, drawn.suffix.lstrip(".") or "png", *axes))
     if as_json:
         click.echo(text)
         return

@@ -13,8 +13,12 @@ from ctxrep_edit import InputError
 WIDTH = 0.15  # of the plot, in share right
 TRUE = ("right", "distinct")  # what is drawn along x and y
 BLIND = ("lpips_outside", "vendi")  # what can be drawn on anybody's model
-NAMES = {"right": "share right", "distinct": "distinct right answers", "lpips_outside": "LPIPS outside the edit"}
-NAMES["vendi"] = "Vendi score over AlexNet"
+NAMES = {
+    "right": "share right",
+    "distinct": "distinct right answers",
+    "lpips_outside": "LPIPS outside the edit",
+    "vendi": "Vendi score over AlexNet",
+}
 OURS = "crimson"
 OTHERS = ("black", *(f"tab:{c}" for c in ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")))
 
@@ -27,7 +31,7 @@ def need_matplotlib() -> None:
         raise InputError('--plot needs matplotlib, which is not installed: pip install "ctxrep-edit[bench]".') from None
 
 
-def drawing(rows: Sequence[Row], form: str, x: str = TRUE[0], y: str = TRUE[1]) -> bytes:
+def drawing(rows: Sequence[Row], form: str, x: str, y: str) -> bytes:
     """Figure y against figure x over the open instructions, with their intervals.
 
     One curve per method over its own strength, with a star for the method as it comes; a small square for a scope as it
