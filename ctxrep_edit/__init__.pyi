@@ -1,4 +1,4 @@
-from .api import assess, diverse_edit
+from .api import assess, diverse_edit, stream_edits
 from .errors import (
     CtxrepError,
     InputError,
@@ -29,7 +29,10 @@ from .repulsion.attachment import Attachment
 from .repulsion.bank import Bank
 from .repulsion.clock import Clock, before_each_call
 from .repulsion.hooks import attach, detach, repelled
-from .results.editset import Edit, EditSet
+from .results.bank_file import write_bank
+from .results.edit import Edit
+from .results.editset import EditSet
+from .results.making import EditStream
 from .results.png import encode_png
 from .results.sheet import contact_sheet
 from .results.valid_json import encode_json
@@ -60,6 +63,7 @@ __all__ = [
     "CtxrepError",
     "Edit",
     "EditSet",
+    "EditStream",
     "EmbeddedModel",
     "Embedder",
     "Evidence",
@@ -107,7 +111,9 @@ __all__ = [
     "register",
     "repelled",
     "round_trip",
+    "stream_edits",
     "to_tensor",
     "unregister",
     "vendi_score",
+    "write_bank",
 ]

@@ -1,47 +1,40 @@
-"""The two verbs: `diverse_edit` makes n different edits, each checked; `assess` scores pictures that anybody made."""
+"""The verbs: `diverse_edit` makes n different edits, each checked, and `stream_edits` hands them over one by one;
+`assess` scores pictures that anybody made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from ctxrep_edit import __version__
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.given import read_given
-from ctxrep_edit.faithfulness.judgement import checks_named, judge
-from ctxrep_edit.imaging import ImageLike, Source
+from ctxrep_edit.faithfulness.judgement import checks_named
+from ctxrep_edit.imaging import ImageLike, Source, read_source
 from ctxrep_edit.plugins.contracts import Check, Strategy
-from ctxrep_edit.plugins.loading import notify
-from ctxrep_edit.results.assembly import assemble, settle
+from ctxrep_edit.results.assembly import assemble
+from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
-from ctxrep_edit.sampling.plan import OnUnfaithful, plan
-from ctxrep_edit.sampling.rounds import Candidates, carry_out
+from ctxrep_edit.results.making import EditStream, on_the_cpu, stream
+from ctxrep_edit.sampling.asked import BankKind, OnUnfaithful
+from ctxrep_edit.sampling.plan import plan
+from ctxrep_edit.sampling.rounds import Candidates
 from ctxrep_edit.sampling.run import OnStep
-from ctxrep_edit.sampling.truncation import told_once
 from ctxrep_edit.settings import Repulsion
 
 
-@contextmanager
-def _on_the_cpu() -> Iterator[None]:
-    """What names no device is made on the CPU, whatever default the caller's thread has."""
-    with torch.device("cpu"):
-        yield
-
-
-@_on_the_cpu()
 def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, seed: int | None = None, steps: int | None = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, device: str | None = None, dtype: Any = None,
-    progress: bool = True, on_step: OnStep | None = None, **pipeline_kwargs: Any,
+    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
+    bank: BankKind = "auto", device: str | None = None, dtype: Any = None, progress: bool = True,
+    on_step: OnStep | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 
@@ -55,6 +48,8 @@ def diverse_edit(
         for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
         scopes. oversample: how many times n candidates start, of which the n that differ most go on after the window.
         repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
+    unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too; see
+        `EditSet.more`.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
@@ -68,6 +63,12 @@ def diverse_edit(
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
         again, at most `retries` times, each time from other noise and repelled from the kept ones, and then returns
         them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
+    batch_size: how many candidates are made at once, 1 to n; those of a batch are repelled from one another and from
+        all of the batches before. "auto" takes as many as fit by what one candidate was measured to take on this
+        pipeline; a batch that runs out of memory is made again as two halves. The recipe says what the `batches` were.
+    bank: where the contextual tokens of finished candidates lie, which repel later ones: "memory", the host's; "disk",
+        files without a name in the folder for temporary ones. "auto" takes the memory, and keeps them for
+        `EditSet.more` only where that takes at most an eighth of what is free; "off" keeps none.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     instruction_mask: with `prompt_embeds`, which of their tokens are words: bool (tokens,), a tensor, array or list.
@@ -76,29 +77,35 @@ def diverse_edit(
     Raises InputError, ModelError, UnknownPipeline, WeightsError, PluginError, RepulsionError or Unfaithful, all of
     them CtxrepError.
     """
-    # 1. Everything that can be wrong is found before anything runs.
-    planned = plan(
-        image, instruction, n, model=model, pipeline=pipeline, strategy=strategy, strength=strength, scope=scope,
-        oversample=oversample, repulsion=repulsion, seed=seed, steps=steps, mask=mask,
-        instruction_mask=instruction_mask, preserve=preserve, realign=realign, restore=restore,
-        on_unfaithful=on_unfaithful, retries=retries, device=device, dtype=dtype, progress=progress, on_step=on_step,
-        options=pipeline_kwargs,
-    )  # fmt: skip
-    # 2. The candidates are made and judged; what is unfaithful is made again where that is wanted.
-    notify("ctxrep_edit_started", instruction=instruction, n=len(planned.seeds), recipe=planned.recipe)
-    with told_once(planned.pipeline, planned.arguments(planned.seeds)):
-        found = carry_out(planned)
-    # 3. The result, in the source's aspect.
-    recipe = {**planned.recipe, "timesteps": getattr(planned.pipeline, "num_timesteps", None)}
-    edits = assemble(found, planned.source, recipe, allowed=planned.request.mask)
-    for edit in edits:
-        notify("ctxrep_candidate_ready", edit=edit, n=len(planned.seeds))
-    edits = settle(edits, planned.on_unfaithful)
-    notify("ctxrep_edit_finished", edits=edits)
-    return edits
+    asked = {
+        "image": read_source(image), "instruction": instruction, "model": model, "pipeline": pipeline,
+        "strategy": strategy, "strength": strength, "scope": scope, "oversample": oversample, "repulsion": repulsion,
+        "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
+        "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries, "batch_size": batch_size, "bank": bank,
+        "device": device, "dtype": dtype, "options": pipeline_kwargs,
+    }  # fmt: skip
+    return stream(asked, n, each=False, seed=seed, unlike=unlike, progress=progress, on_step=on_step).finish()
 
 
-@_on_the_cpu()
+def stream_edits(
+    image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit] = (),
+    progress: bool = True, on_step: OnStep | None = None, **options: Any,
+) -> EditStream:  # fmt: skip
+    """`diverse_edit`, but each edit as soon as its batch is made and judged:
+
+        for edit in stream_edits(image, "make it autumn", n=6, batch_size=2):
+            edit.image.show()
+
+    options: whatever else `diverse_edit` takes, those of the pipeline's call among them. What can be wrong is found
+    before anything is made; errors are the same. See `EditStream`, whose `edits` is the set at the end.
+    """
+    known = inspect.signature(plan).parameters
+    asked = {name: value for name, value in options.items() if name in known and name != "options"}
+    others = {name: value for name, value in options.items() if name not in asked}
+    asked |= {"image": read_source(image), "instruction": instruction, "options": others}
+    return stream(asked, n, seed=seed, unlike=unlike, progress=progress, on_step=on_step)
+
+
 def assess(
     source: ImageLike, edits: Sequence[ImageLike], mask: ImageLike | None = None, *,
     checks: Sequence[str | Check] | None = None, instruction: str = "",
@@ -116,6 +123,14 @@ def assess(
     Raises InputError for pictures that cannot be used, for no edits, and for pictures that are more than twelve times
     as long as wide; WeightsError.
     """
+    with on_the_cpu():
+        return _assessed(source, edits, mask, checks, instruction)
+
+
+def _assessed(
+    source: ImageLike, edits: Sequence[ImageLike], mask: ImageLike | None, checks: Sequence[str | Check] | None,
+    instruction: str,
+) -> EditSet:  # fmt: skip
     # 1. Everything that can be wrong is found before anything is measured.
     given = read_given(source, edits, mask)
     asked = checks_named("auto" if checks is None else checks)
@@ -124,7 +139,7 @@ def assess(
     # 2. The edits are judged as if we had made them.
     n = len(given.edits)
     case = Case(given.source, given.edits, given.mask, instruction, False, lambda: given.source, frames=given.frames)
-    found = Candidates(given.edits, list(range(n)), [None] * n, 0, case, judge(case, asked))
+    found = Candidates(given.edits, list(range(n)), [None] * n, case, asked)
     # 3. The set.
     recipe = {
         "ctxrep_edit": __version__, "model": None, "n": n, "checks": [check.name for check in asked],

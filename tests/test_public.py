@@ -14,16 +14,17 @@ import ctxrep_edit.testing
 ROOT = Path(__file__).parent.parent
 PUBLIC = """
     API_VERSION Adapter Attachment Bank BrokenColourProfile BrokenPlugin CHECKS Case Check Clock CtxrepError
-    DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EmbeddedModel Embedder Evidence Exporter ImageLike InputError
-    MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion RepulsionError
-    Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict WeightsError
-    adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet default_settings detach
-    diverse_edit encode_json encode_png ensure_weights hookimpl judge load_pipeline lpips_distance lpips_map lpips_maps
-    luma orientation read_image register repelled round_trip to_tensor unregister vendi_score
+    DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EditStream EmbeddedModel Embedder Evidence Exporter ImageLike
+    InputError MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion
+    RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict
+    WeightsError adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet
+    default_settings detach diverse_edit encode_json encode_png ensure_weights hookimpl judge load_pipeline
+    lpips_distance lpips_map lpips_maps luma orientation read_image register repelled round_trip stream_edits
+    to_tensor unregister vendi_score write_bank
 """
 MEMBERS = {  # what plugins are promised by API 1.0
-    "Adapter": "name pipelines streams scopes default guidance draws_unasked references may_lack classes transformer "
-    "scope timestep guided text_length generated rows instruction encode decode size arguments",
+    "Adapter": "name pipelines streams scopes default guidance draws_unasked batch references may_lack classes "
+    "transformer scope timestep guided text_length generated rows instruction encode decode size arguments",
     "Scope": "blocks summary within iterations pooled chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
@@ -36,9 +37,9 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "EmbeddedModel": "name folder summary knows advice checks",
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
     "active share",
-    "Edit": "image seed index verdicts strength region name label file faithful verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits images vendi vendi_in "
-    "distinct distinct_in row sheet to_dict save load report index count",
+    "Edit": "image seed index verdicts strength region name trace label file faithful verdict lpips to_dict",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked more images vendi "
+    "vendi_in distinct distinct_in row sheet to_dict save load report index count",
 }
 
 

@@ -10,6 +10,7 @@ import click
 from ctxrep_edit import __version__
 from ctxrep_edit.cli import tools
 from ctxrep_edit.cli.edit import edit
+from ctxrep_edit.cli.more import more
 from ctxrep_edit.cli.process import process
 from ctxrep_edit.errors import CtxrepError, PluginError
 from ctxrep_edit.plugins import loading
@@ -41,12 +42,13 @@ def cli() -> None:
     \b
     ctxrep-edit photo.jpg "change the light"              six edits, into out/
     ctxrep-edit photo.jpg "add a sticker" --compare       beside six plain ones
+    ctxrep-edit more out -n 4 --unlike 2,5                four more, unlike those two
 
     "edit" is understood where no command is named: see ctxrep-edit edit --help.
     """
 
 
-for command in (edit, tools.assess, tools.models, tools.plugins, tools.new_plugin, tools.weights, tools.doctor):
+for command in (edit, more, tools.assess, tools.models, tools.plugins, tools.new_plugin, tools.weights, tools.doctor):
     cli.add_command(command)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
     from ctxrep_edit.results.places import Numbered
 
+SMALL = 2**28
+"""Bytes: a bank that takes no more is written without being asked for, so that a set can be continued."""
+
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
@@ -47,6 +50,10 @@ if TYPE_CHECKING:
     "--oversample", type=click.IntRange(1),
     help="How many times as many candidates start, of which the most different go on.  [default: the model's]",
 )  # fmt: skip
+@click.option(
+    "--batch-size", type=click.IntRange(1),
+    help="How many candidates are made at once, repelled from those before too.  [default: as many as fit]",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
@@ -75,8 +82,9 @@ def edit(
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
-    Writes edit-1.png ..., source.png, sheet.png and edits.json into the output folder; with --compare into its
-    sub-folders plain/ and diverse/, and one sheet.png for both. IMAGE and the mask are never written over.
+    Writes edit-1.png ..., source.png, sheet.png and edits.json into the output folder, and bank.safetensors, where it
+    takes at most 256 MiB, for 'ctxrep-edit more'; with --compare into its sub-folders plain/ and diverse/, and one
+    sheet.png for both. IMAGE and the mask are never written over.
     """
     from ctxrep_edit.imaging import read_mask, read_source
 
@@ -88,27 +96,33 @@ def edit(
         raise InputError(
             "--compare sets plain edits beside diverse ones, but with --strength 0 all are plain: leave one."
         )
-    forms = _named(checks, exporters, options)
+    _check_names(checks, options)
+    forms = named_forms(exporters)
     source = read_source(image)
     options["mask"] = None if mask is None else read_mask(mask, source.image.size)
-    _writable(out)
+    check_writable(out)
     # 2. The edits.
     from ctxrep_edit.results.places import Numbered
     from ctxrep_edit.sampling.particles import seeds
 
     options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
-    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
-    sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}
-    # 3. The files, and what is said of them.
+    options["batch_size"] = options["batch_size"] or "auto"
     place = Numbered(force, [path.expanduser() for path in (image, mask) if path is not None])
+    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
+    try:
+        sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}
+    except BaseException as error:
+        _save_done(error, out, forms, place)
+        raise
+    # 3. The files, and what is said of them.
     if not keep_credits:
         sets = {name: replace(edits, credits={}) for name, edits in sets.items()}
-    _write(sets, out, forms, place)
+    write(sets, out, list(dict.fromkeys([*forms, *_bank(sets)])), place)
     folder = place.folder
     if place.note:
         mend = "." if force else "; --force replaces an earlier set."
         click.echo(f"{place.note}: written into {click.format_filename(folder)}{mend}", err=True)
-    (_print_json if as_json else _print)(sets, folder, no_check)
+    (print_json if as_json else print_tables)(sets, folder, no_check)
     _settle(sets, folder, options["on_unfaithful"])
 
 
@@ -124,10 +138,27 @@ def _strength(text: str) -> Any:
     return number
 
 
-def _named(checks: Sequence[str], exporters: Sequence[str], options: dict[str, Any]) -> list[Exporter]:
-    """The exporters. Raises InputError for a name, of them or of another option, that nothing installed has."""
+def named_forms(exporters: Sequence[str]) -> list[Exporter]:
+    """The exporters of these names, after the usual ones. Raises InputError for a name that nothing installed has."""
     from ctxrep_edit.plugins import catalog
     from ctxrep_edit.results.editset import FORMS
+
+    return [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
+
+
+def _bank(sets: dict[str, EditSet]) -> list[Exporter]:
+    """With which one set alone can be continued, where its tokens are there and few."""
+    from ctxrep_edit.plugins import catalog
+
+    edits = next(iter(sets.values()))
+    traces = [edit.trace for edit in edits]
+    size = sum(tokens.nbytes for trace in traces if trace for tokens in trace.memory.values())
+    return [catalog.EXPORTERS.get("bank")] if len(sets) == 1 and all(traces) and 0 < size <= SMALL else []
+
+
+def _check_names(checks: Sequence[str], options: dict[str, Any]) -> None:
+    """Raises InputError for a name that nothing installed has."""
+    from ctxrep_edit.plugins import catalog
     from ctxrep_edit.sampling.pipelines import class_named
 
     for check in checks:
@@ -139,7 +170,6 @@ def _named(checks: Sequence[str], exporters: Sequence[str], options: dict[str, A
             known[named].scope(options["scope"])
         elif named is None and not any(options["scope"] in adapter.scopes for adapter in known.values()):
             raise InputError(f"No adapter has a scope {options['scope']!r}: 'ctxrep-edit models' lists them.")
-    return [catalog.EXPORTERS.get(name) for name in dict.fromkeys([*FORMS, *exporters])]
 
 
 def _made(source: Any, instruction: str, **options: Any) -> EditSet:
@@ -153,7 +183,16 @@ def _made(source: Any, instruction: str, **options: Any) -> EditSet:
         return settle(error.edits, "drop")
 
 
-def _writable(folder: Path) -> None:
+def _save_done(error: BaseException, out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
+    """Writes the edits that were done when a run came to its end too early, if there are any."""
+    edits: EditSet | None = getattr(error, "edits", None)
+    if edits:
+        write({"": replace(edits, credits={})}, out, forms, place)
+        folder = click.format_filename(place.folder)
+        click.echo(f"{len(edits)} of {edits.recipe['n']} edits were done; they are in {folder}", err=True)
+
+
+def check_writable(folder: Path) -> None:
     """Finds out before the run whether its results can be written; makes nothing yet."""
     import tempfile
 
@@ -167,7 +206,7 @@ def _writable(folder: Path) -> None:
         ) from error
 
 
-def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
+def write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
     from ctxrep_edit.results.export import export
     from ctxrep_edit.results.png import encode_png
     from ctxrep_edit.results.sheet import contact_sheet
@@ -179,7 +218,7 @@ def _write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place
     export(sets, out, forms, place, {"sheet.png": encode_png(sheet, "{}")})
 
 
-def _print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
+def print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
     found = {}
     for name, edits in sets.items():
         own = folder / name if len(sets) > 1 else folder
@@ -189,7 +228,7 @@ def _print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
     click.echo(encode_json(found if len(sets) > 1 else next(iter(found.values()))))
 
 
-def _print(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
+def print_tables(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
     from ctxrep_edit.cli.tables import edits_table, objections, terminal, wrapped
 
     terminal().print(edits_table(sets))

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ctxrep_edit.results.editset import Edit, EditSet
+    from ctxrep_edit.results.edit import Edit
+    from ctxrep_edit.results.editset import EditSet
 
 
 def terminal() -> Console:

@@ -85,6 +85,9 @@ class Adapter(ABC):
 
     draws_unasked: ClassVar[bool] = False
     """Whether its pipelines draw noise past the generators that they are given."""
+    batch: ClassVar[int | None] = None
+    """How many pictures one call of its pipelines makes at most; None: any number. Where it is 1, candidates are made
+    one by one, each repelled from those before."""
     references: ClassVar[int] = 0
     """How many pictures its pipelines take at most beside the one that is edited."""
     may_lack: ClassVar[Sequence[str]] = ()

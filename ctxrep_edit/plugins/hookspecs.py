@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ctxrep_edit.plugins.adapter import Adapter
     from ctxrep_edit.plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Strategy
-    from ctxrep_edit.results.editset import Edit, EditSet
+    from ctxrep_edit.results.edit import Edit
+    from ctxrep_edit.results.editset import EditSet
 
 API_VERSION = "1.0"
 """Of this file. Minor: something was added; major: something that plugins rely on was changed or taken away."""

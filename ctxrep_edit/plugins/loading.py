@@ -130,6 +130,11 @@ def notify(hook: str, **arguments: Any) -> None:
         pass
 
 
+def heard(hook: str) -> bool:
+    """Whether any plugin in use has that hook."""
+    return any(hook in record.hooks and record.status == "ok" for record in records())
+
+
 def leave_out(record: Record, error: Exception) -> None:
     """Notes that a plugin failed and warns with BrokenPlugin, or raises PluginError in strict mode."""
     record.status, record.error = "broken", record.error + _cause(error)

@@ -115,8 +115,11 @@ def repel_parts(
     keep_norm: bool,
     fixed: int,
 ) -> Moved:
-    """`repel` for particles whose tokens lie in several tensors: those of each, moved, and the scores around it."""
-    n = len(parts[0].tokens)
+    """`repel` for particles whose tokens lie in several tensors: those of each, moved, and the scores around it.
+
+    fixed: those that lie before the parts, which stay, counted.
+    """
+    n = len(parts[0])
     still = [part.tokens for part in parts]
     if n == 1:
         return still, 1.0, 1.0

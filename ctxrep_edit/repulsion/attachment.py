@@ -16,7 +16,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.adapter import Part as PartName
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
 from ctxrep_edit.repulsion.bank import Bank, Place
-from ctxrep_edit.repulsion.clock import Clock
+from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.registry import Hooked
 from ctxrep_edit.repulsion.tokens import Part, pooled, positions, spread
 from ctxrep_edit.repulsion.words import words_in
@@ -118,6 +118,8 @@ class Attachment:
         """
         streams = text, image
         chosen = self._selected(text, image, parts)
+        if self.bank is not None and self.bank.expected and self.clock.step == block == 0:
+            self.bank.foresee(self._noted(text, image))
         pieces: list[list[Tensor]] = [[] for _ in chosen]
         scores = []
         for group, (rows, moves) in enumerate(self._groups(len(text))):
@@ -135,6 +137,19 @@ class Attachment:
         for piece, (i, _) in zip(pieces, chosen, strict=True):
             out[i] = piece[0] if len(piece) == 1 else torch.cat(piece)
         return out[0], out[1]
+
+    def _noted(self, text: Tensor, image: Tensor) -> int:
+        """What the bank will note of one particle of the run under way, in bytes."""
+        tokens = 0
+        for hooked in self._blocks:
+            of_text, of_image = (int(mask.sum()) for mask in self._mask(text, image, hooked.hook.parts))
+            pools = self.adapter.scope(self.settings.scope).pooled
+            tokens += of_text + (min(of_image, 1) if pools else of_image)
+        steps = self.settings.steps or sum(
+            self._share_of(step) > 0 for step in range(len(noise_levels(self.clock.pipeline)) - 1)
+        )
+        groups = 1 if self.settings.guidance == "conditional" else 2
+        return tokens * text.shape[-1] * text.element_size() * steps * groups
 
     def _repelled(self, wholes: Sequence[Part], of_the_image: Sequence[bool], place: Place) -> Moved:
         """One group of particles, moved, by stream; where the scope pools, those of the image by their mean."""
@@ -204,9 +219,11 @@ class Attachment:
 
     def _groups(self, batch: int) -> Iterator[tuple[slice, bool]]:
         """The rows of the batch in order: particles of one picture each, and whether they repel."""
-        if batch % (self.particles * len(self.clock.parts)):
+        turn = None if self.bank is None else self.bank.turn
+        particles = self.particles if turn is None else len(turn)
+        if batch % (particles * len(self.clock.parts)):
             raise RepulsionError(
-                f"The transformer was given a batch of {batch}, which is no multiple of the {self.particles} particles "
+                f"The transformer was given a batch of {batch}, which is no multiple of the {particles} particles "
                 f"in {len(self.clock.parts)} part(s) it was attached for: attach it for the images per prompt."
             )
         size = batch // len(self.clock.parts)
@@ -214,5 +231,5 @@ class Attachment:
             if part != "conditional" and self.settings.guidance != "both":
                 yield slice(i * size, (i + 1) * size), False
                 continue
-            for start in range(i * size, (i + 1) * size, self.particles):
-                yield slice(start, start + self.particles), True
+            for start in range(i * size, (i + 1) * size, particles):
+                yield slice(start, start + particles), True

@@ -6,14 +6,19 @@ particles; the new ones alone come out and go on through the transformer. Nothin
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
-from ctxrep_edit.errors import RepulsionError
+from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
 from ctxrep_edit.repulsion.tokens import Part
 
@@ -21,6 +26,9 @@ Place = tuple[int, int, int, int]
 """Where tokens were: step, call of the transformer in that step, hooked block, and group of particles in the batch."""
 Memory = dict[Place, Tensor]
 """What one particle had at each place: (selected, dim), on the host, in the model's dtype."""
+
+SPARE = 1 / 8
+"""Of the free memory, what a bank may take that nothing but `EditSet.more` needs."""
 
 
 @dataclass
@@ -35,6 +43,12 @@ class Bank:
     before them, whose tokens are noted, repel them too. last: whether no others follow, so that theirs need not be
     noted. noted: whether any were.
 
+    on_disk: whether tokens lie in files that the system reads in as they are needed; these are in the folder for
+    temporary files, without a name, and gone with the tokens. expected: how many candidates will be kept in all, where
+    that is known; what they take is then foreseen, and said where it does not fit. spare: whether
+    nothing needs them yet, so that they are not noted where they would take more than `SPARE` of what is free. spared:
+    what they would have taken then, in bytes.
+
     Tokens are those that the block returned, before the repulsion of that block. That is what the particles of one
     batch see of one another, and spreads no less than the tokens after it. They take, per candidate, the size of the
     selected tokens times the blocks and the steps in which particles repel.
@@ -47,10 +61,19 @@ class Bank:
     turn: range | None = None
     last: bool = False
     noted: bool = False
+    on_disk: bool = False
+    expected: int = 0
+    spare: bool = False
+    spared: int = 0
     _clean: Sequence[Tensor] = ()
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    @property
+    def nbytes(self) -> int:
+        """What the tokens of the kept candidates take."""
+        return sum(tokens.nbytes for memory in self.kept.values() for tokens in memory.values())
 
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:
         """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
@@ -77,30 +100,30 @@ class Bank:
             self.kept.pop(number, None)
             self.clean.pop(number, None)
 
+    def drop(self) -> None:
+        """Forgets the run under way, which came to nothing."""
+        self.made, self._clean, self.turn, self.last = [], (), None, False
+
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
 
         parts: where the new particles' tokens lie. fixed: how many of the first new particles stay in place. options:
         of `repel_parts`. Returns the new particles' tokens; scores and strength are of all particles: the scores lie
-        between 1 and k + n.
-        Raises RepulsionError where a kept candidate has no tokens of that place, or of another shape.
+        between 1 and k + n. Of the kept ones' tokens the device holds a few positions at a time.
+        Raises RepulsionError where a kept candidate has no tokens of that place, or of another shape; InputError where
+        what is to be noted will not fit.
         """
-        if not (self.noting or self.kept or self.turn):
-            return repel_parts(parts, fixed=fixed, **options)
-        own = torch.cat([part.selected for part in parts], 1)
         if self.noting or (self.turn and not self.last):
-            self._note(place, own.to(parts[0].tokens.dtype))
+            self._note(place, parts)
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
         for row in range(self.turn.start if self.turn else 0):
             others[f"particle {row}"] = self.made[row]
-        if not others:
-            return repel_parts(parts, fixed=fixed, **options)
-        k = len(others)
-        everyone = Part(torch.cat([_at(place, others, own), own]))  # (k + n, selected, dim)
-        (moved,), before, after = repel_parts([everyone], fixed=k + fixed, **options)
-        sizes = [part.selected.shape[1] for part in parts]
-        pieces = zip(parts, torch.split(moved[k:], sizes, 1), strict=True)
-        return [part.put(tokens.to(part.tokens.dtype)) for part, tokens in pieces], before, after
+        rows = _at(place, others, parts)
+        joined, first = [], 0
+        for part in parts:
+            joined.append(replace(part, before=[row[first : first + part.length] for row in rows]))
+            first += part.length
+        return repel_parts(joined, fixed=len(rows) + fixed, **options)
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
@@ -108,7 +131,8 @@ class Bank:
         if not self.noting:
             self.made = []
 
-    def _note(self, place: Place, own: Tensor) -> None:
+    def _note(self, place: Place, parts: Sequence[Part]) -> None:
+        own = torch.cat([part.selected for part in parts], 1).to(parts[0].tokens.dtype)  # (n, selected, dim)
         turn = self.turn or range(len(own))
         if turn.start == 0 and self.made and place in self.made[0]:  # another run
             self.made = []
@@ -117,20 +141,56 @@ class Bank:
             self.made.append({})
         for row, tokens in zip(turn, own, strict=True):
             # what later rounds need leaves the device; each has a storage of its own
-            self.made[row][place] = tokens.detach().to("cpu" if self.noting else tokens.device, copy=True)
+            self.made[row][place] = self._stored(tokens.detach()) if self.noting else tokens.detach().clone()
+
+    def _stored(self, tokens: Tensor) -> Tensor:
+        """A copy on the host, (selected, dim), or in a file."""
+        if not self.on_disk:
+            room = torch.empty(tokens.shape, dtype=tokens.dtype, device="cpu", pin_memory=tokens.device.type == "cuda")
+            return room.copy_(tokens)
+        handle, file = tempfile.mkstemp(prefix="ctxrep-bank-")
+        os.close(handle)
+        try:
+            room = torch.from_file(file, shared=True, size=tokens.numel(), dtype=tokens.dtype, device="cpu")
+        finally:
+            with suppress(OSError):  # Windows keeps the names of files that are open
+                os.unlink(file)
+        return room.view(tokens.shape).copy_(tokens)
+
+    def foresee(self, each: int) -> None:
+        """Finds out, before anything is noted, whether the tokens of all expected candidates will fit: those of each
+        take so many bytes. Raises InputError."""
+        total = each * max(0, self.expected - len(self.kept))
+        where, free = "the memory", psutil.virtual_memory().available
+        if self.on_disk:
+            where, free = f"the disk of {tempfile.gettempdir()}", shutil.disk_usage(tempfile.gettempdir()).free
+        if self.spare and total > free * SPARE:
+            self.noting, self.spared = False, total
+        elif total > free:
+            mend = "a larger disk, by TMPDIR" if self.on_disk else "bank='disk'"
+            raise InputError(
+                f"The contextual tokens of {self.expected} candidates, which repel later ones, take {_gib(total)}, "
+                f"{_gib(each)} each, but only {_gib(free)} of {where} are free: take {mend}, a scope of fewer tokens "
+                "such as 'context', or fewer edits."
+            )
 
 
-def _at(place: Place, others: Mapping[str, Memory], own: Tensor) -> Tensor:
-    """What the k others had there, (k, selected, dim), with the device and dtype of `own`, (n, selected, dim)."""
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2g} GiB"
+
+
+def _at(place: Place, others: Mapping[str, Memory], parts: Sequence[Part]) -> list[Tensor]:
+    """What each of the others had there: (selected, dim), of all parts together."""
+    shape = sum(part.length for part in parts), parts[0].tokens.shape[2]
     rows = []
     for name, memory in others.items():
         row = memory.get(place)  # (selected, dim)
-        if row is None or row.shape != own.shape[1:]:
+        if row is None or row.shape != shape:
             had = f"{'none' if row is None else tuple(row.shape)} of {name}"
             raise RepulsionError(
-                f"Particles have {tuple(own.shape[1:])} (tokens, dim) to repel after hooked block {place[2]} in step "
-                f"{place[0]}, but the bank has {had}: make new candidates with the size, scope, window, guidance and "
-                "instruction of those that are kept."
+                f"Particles have {shape} (tokens, dim) to repel after hooked block {place[2]} in step {place[0]}, but "
+                f"the bank has {had}: make new candidates with the size, scope, window, guidance and instruction of "
+                "those that are kept."
             )
-        rows.append(row.to(own))
-    return torch.stack(rows)
+        rows.append(row)
+    return rows

@@ -19,6 +19,7 @@ from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
+from ctxrep_edit.repulsion.turns import Turns
 from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.settings import Repulsion, is_count
 
@@ -70,6 +71,7 @@ def attach(
     instruction: Words = None,
     adapter: Adapter | None = None,
     bank: Bank | None = None,
+    batch_size: int | None = None,
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
@@ -78,7 +80,8 @@ def attach(
         one another, >= 1; a batch is split into groups of that size, in order. instruction: which text
         tokens carry the instruction, as bool (tokens,) or as the adapter's `instruction` gives it; None: all. adapter:
         of the pipeline; None finds it. bank: finished candidates from which the particles of each group are repelled
-        too, and which notes the tokens of these; see `Bank`.
+        too, and which notes the tokens of these; see `Bank`. batch_size: how many particles pass through the
+        transformer at a time, each repelled from those before; None: all. With it the batch is one group.
     Raises UnknownPipeline, InputError for an unknown scope or an instruction that is no mask, RepulsionError where one
     is attached already or beside a cache or context parallelism.
     """
@@ -93,6 +96,10 @@ def attach(
         )
     if not is_count(particles):
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
+    if batch_size is not None and not (is_count(batch_size) and batch_size <= particles):
+        raise InputError(f"batch_size is {batch_size!r}, but must be a whole number of the {particles} particles.")
+    if batch_size is not None:
+        bank = Bank(noting=False) if bank is None else bank
     run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank)
     transformer = adapter.transformer(pipeline)
     with _attaching:
@@ -106,11 +113,18 @@ def attach(
             if settings.steps is None:
                 noise_levels(pipeline)
             try:
+                if batch_size is not None and bank is not None:
+                    _take_turns(run, transformer, batch_size, bank)
                 _hook(run, transformer)
             except BaseException:
                 detach(run)
                 raise
     return run
+
+
+def _take_turns(run: Attachment, transformer: nn.Module, size: int, bank: Bank) -> None:
+    groups = [range(i, min(i + size, run.particles)) for i in range(0, run.particles, size)]
+    run._handles += Turns(run.adapter, run.particles, lambda: groups, bank).hooked(transformer)
 
 
 def _hook(run: Attachment, transformer: nn.Module) -> None:
@@ -143,13 +157,17 @@ def repelled(
     instruction: Words = None,
     adapter: Adapter | None = None,
     bank: Bank | None = None,
+    batch_size: int | None = None,
 ) -> Iterator[Attachment]:
     """`attach` on entering, `detach` on leaving, whatever happens in between; the parameters are those of `attach`.
 
     Raises RepulsionError if the block ended well and the hook never ran: a plain result is never passed off as a
     repelled one.
     """
-    run = attach(pipeline, repulsion, particles=particles, instruction=instruction, adapter=adapter, bank=bank)
+    run = attach(
+        pipeline, repulsion, particles=particles, instruction=instruction, adapter=adapter, bank=bank,
+        batch_size=batch_size,
+    )  # fmt: skip
     try:
         yield run
     finally:

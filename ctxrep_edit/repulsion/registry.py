@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks import HookRegistry
 from torch import nn
 
 from ctxrep_edit.errors import RepulsionError
@@ -22,8 +23,8 @@ REFUSED = {
 class Hooked:
     """A module with a hook of ours in its diffusers registry."""
 
-    def __init__(self, module: nn.Module, hook: ModelHook) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, hook: Any) -> None:
+        self.module, self.hook = module, hook
         self.registered = hasattr(module, "_diffusers_hook")
         self.registry = HookRegistry.check_if_exists_or_initialize(module)
         self.overridden = "forward" in self.registry._module_ref.__dict__

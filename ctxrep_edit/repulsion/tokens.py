@@ -27,12 +27,14 @@ class Part:
     """A tensor that holds tokens of n particles. tokens: (n, tokens, dim).
 
     where: the positions that take part, a slice or int64 (selected,); None: all. rows: bool (n, tokens), where the
-    particles differ in that; what is False counts as zero and stays.
+    particles differ in that; what is False counts as zero and stays. before: of k further particles, which come first
+    and stay, the tokens that take part: (selected, dim) each, on any device. They are read piece by piece.
     """
 
     tokens: Tensor
     where: slice | Tensor | None = None
     rows: Tensor | None = None
+    before: Sequence[Tensor] = ()
 
     @classmethod
     def of(cls, tokens: Tensor, mask: Tensor | None) -> Part:
@@ -42,6 +44,10 @@ class Part:
         mask = mask.to(tokens.device)
         rows = mask if mask.ndim == 2 else None
         return cls(tokens, positions(mask if rows is None else rows.any(0)), rows)
+
+    def __len__(self) -> int:
+        """How many particles: k + n."""
+        return len(self.before) + len(self.tokens)
 
     @property
     def selected(self) -> Tensor:
@@ -56,21 +62,29 @@ class Part:
         out[:, self.where] = selected
         return out
 
-    def blocks(self) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        """The selected tokens, a few positions at a time: (where, (n, k, dim))."""
-        n, length, dim = self.tokens.shape
-        start, stop = 0, length
+    @property
+    def length(self) -> int:
+        """How many tokens of each particle take part."""
         if isinstance(self.where, slice):
-            start, stop = self.where.start, self.where.stop
-        elif self.where is not None:
-            stop = len(self.where)
-        size = max(1, (CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK) // max(1, n * dim))
-        for first in range(start, stop, size):
-            here = slice(first, min(first + size, stop))
-            where = self.where[here] if isinstance(self.where, Tensor) else here
-            block = self.tokens[:, where]  # (n, k, dim)
+            return int(self.where.stop - self.where.start)
+        return self.tokens.shape[1] if self.where is None else len(self.where)
+
+    def blocks(self) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """The tokens that take part, a few positions at a time: (where, (k + n, positions, dim))."""
+        dim, length = self.tokens.shape[2], self.length
+        begin = self.where.start if isinstance(self.where, slice) else 0
+        room = CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK
+        size = max(1, room // max(1, len(self) * dim))
+        for first in range(0, length, size):
+            here = slice(first, min(first + size, length))
+            shifted = slice(begin + here.start, begin + here.stop)
+            where = self.where[here] if isinstance(self.where, Tensor) else shifted
+            block = self.tokens[:, where]  # (n, positions, dim)
             if self.rows is not None:
                 block = block.masked_fill(~self.rows[:, where, None], 0.0)
+            if self.before:
+                others = [row[here].to(block.device, block.dtype, non_blocking=True) for row in self.before]
+                block = torch.cat([torch.stack(others), block])  # (k + n, positions, dim)
             yield where, block
 
 
@@ -110,7 +124,7 @@ def positions(mask: Tensor) -> slice | Tensor | None:
 
 def inner_products(parts: Sequence[Part]) -> Matrix:
     """Of the n particles, over the selected tokens of all parts: (n, n) float64."""
-    n = len(parts[0].tokens)
+    n = len(parts[0])
     total: Tensor | None = None
     room: Tensor | None = None
     for part in parts:
@@ -144,14 +158,15 @@ def inner_products(parts: Sequence[Part]) -> Matrix:
 def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
     """C X on the selected tokens, rounded to their dtype once; all others, and the first `fixed` rows, are copied.
 
-    mix: C, (n, n). As sum_j C_ij c_j = (sum_j C_ij) c_1 + sum_j>1 C_ij (c_j - c_1), float32 loses nothing to mixes in
-    which large parts cancel.
+    mix: C, (n, n), those before counted, which have no part in the result. As sum_j C_ij c_j = (sum_j C_ij) c_1 +
+    sum_j>1 C_ij (c_j - c_1), float32 loses nothing to mixes in which large parts cancel.
     """
     tokens, mix = part.tokens, mix[fixed:].copy()
     mix[:, 0] = mix.sum(1)
+    still = fixed - len(part.before)
     if part.where is None:
         out = torch.empty_like(tokens)
-        out[:fixed] = tokens[:fixed]
+        out[:still] = tokens[:still]
     else:
         out = tokens.clone()
     C: Tensor | None = None
@@ -169,9 +184,9 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
             norm = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)  # (n - fixed, k, 1)
             moved *= torch.where(norm > 0, wanted / norm, 1.0)
         if part.rows is None:
-            out[fixed:, where] = moved.to(out.dtype)
+            out[still:, where] = moved.to(out.dtype)
         else:
-            out[fixed:, where] = torch.where(part.rows[fixed:, where, None], moved.to(out.dtype), tokens[fixed:, where])
+            out[still:, where] = torch.where(part.rows[still:, where, None], moved.to(out.dtype), tokens[still:, where])
     return out
 
 
@@ -193,7 +208,7 @@ def _take_first_out(room: Tensor) -> None:
 
 def _squared_norms(parts: Sequence[Part]) -> Matrix:
     """|c_i|^2, (n,) float64, each by itself."""
-    total = np.zeros(len(parts[0].tokens))
+    total = np.zeros(len(parts[0]))
     for part in parts:
         for _, block in part.blocks():
             total += block.cpu().double().square().sum((1, 2)).numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image, ImageChops
@@ -13,9 +13,16 @@ from torch import Tensor
 from ctxrep_edit.errors import Unfaithful
 from ctxrep_edit.faithfulness.restoration import restore
 from ctxrep_edit.imaging import Source
-from ctxrep_edit.results.editset import Edit, EditSet
-from ctxrep_edit.sampling.plan import OnUnfaithful
+from ctxrep_edit.results.edit import Edit
+from ctxrep_edit.results.editset import EditSet
+from ctxrep_edit.sampling.asked import OnUnfaithful
 from ctxrep_edit.sampling.rounds import Candidates
+from ctxrep_edit.sampling.traces import Trace, traces
+
+if TYPE_CHECKING:
+    from ctxrep_edit.results.continuing import Asked
+
+NONE: Mapping[str, Any] = {}
 
 
 def assemble(
@@ -23,42 +30,66 @@ def assemble(
     source: Source,
     recipe: Mapping[str, Any],
     allowed: Image.Image | None = None,
+    *,
     names: Sequence[str] | None = None,
+    kind: Mapping[str, Any] = NONE,
+    asked: Asked | None = None,
 ) -> EditSet:
     """The candidates as edits.
 
     Edits have the model's resolution in the aspect of `source`; restored ones have its size, and its transparency
     outside the region. allowed: the caller's mask at that size, of mode L, to whose very border edits are restored.
-    names: of pictures that were given, which have no seeds.
+    names: of pictures that were given, which have no seeds. kind: what a run must share to be repelled from these.
+    asked: for what, so that more can be made.
     """
-    case, whole = found.case, source.layer or source.image
-    size = found.images.shape[3], found.images.shape[2]
-    shape = aspect(size, whole.size)
-    part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
-    looked = "evidence" in vars(case) or case.realign or case.restore
-    images = case.evidence.edits if case.realign or case.restore else found.images
-    restored = case.restore and (part or case.evidence.where != "whole")
-    edits = []
-    for i, image in enumerate(images):
-        region = None
-        picture = to_picture(image, shape)
-        if looked:
-            region = _enlarged(case.evidence.regions[i], shape)
-            if restored:
-                region = _enlarged(case.evidence.regions[i], whole.size) if allowed is None else allowed
-                where, seen = region, case.evidence.seen[i]
-                if not seen.all():
-                    where = ImageChops.darker(region, _enlarged(seen, whole.size))
-                picture = restore(whole, picture, where)
-        seed, name = (found.seeds[i], "") if names is None else (None, names[i])
-        edits.append(Edit(picture, seed, i, found.verdicts[i], found.strengths[i], region, name))
+    case, size = found.case, (found.images.shape[3], found.images.shape[2])
+    left = [None] * len(found.seeds) if found.bank is None else traces(found.bank, range(len(found.seeds)), kind)
+    edits = [
+        edit_of(found, i, source, allowed, name=None if names is None else names[i], trace=trace)
+        for i, trace in enumerate(left)
+    ]
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
+    recipe |= {"batches": found.batches} if found.batches else {}
     recipe |= {"stopped": True} if found.stopped else {}
-    shown_source = source.image if restored else to_picture(case.source[0], shape)
+    shown = source.image if _restored(found, allowed) else to_picture(case.source[0], aspect(size, source.image.size))
     return EditSet(
-        case.instruction, shown_source, tuple(edits), recipe, found.contextual_vendi, found.seconds,
-        credits=source.credits,
+        case.instruction, shown, tuple(edits), recipe, found.contextual_vendi, found.seconds, credits=source.credits,
+        asked=asked,
     )  # fmt: skip
+
+
+def edit_of(
+    found: Candidates,
+    i: int,
+    source: Source,
+    allowed: Image.Image | None = None,
+    *,
+    name: str | None = None,
+    trace: Trace | None = None,
+) -> Edit:
+    """Candidate number i as an edit; what `assemble` takes."""
+    case, whole, verdicts = found.case, source.layer or source.image, found.verdicts[i]
+    shape = aspect((found.images.shape[3], found.images.shape[2]), whole.size)
+    looked = "evidence" in vars(case) or case.realign or case.restore
+    picture, region = (
+        to_picture((case.evidence.edits if case.realign or case.restore else found.images)[i], shape),
+        None,
+    )
+    if looked:
+        region = _enlarged(case.evidence.regions[i], shape)
+    if _restored(found, allowed):
+        region = _enlarged(case.evidence.regions[i], whole.size) if allowed is None else allowed
+        where, seen = region, case.evidence.seen[i]
+        if not seen.all():
+            where = ImageChops.darker(region, _enlarged(seen, whole.size))
+        picture = restore(whole, picture, where)
+    seed = found.seeds[i] if name is None else None
+    return Edit(picture, seed, i, verdicts, found.strengths[i], region, name or "", trace)
+
+
+def _restored(found: Candidates, allowed: Image.Image | None) -> bool:
+    part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
+    return found.case.restore and (part or found.case.evidence.where != "whole")
 
 
 def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:

@@ -10,83 +10,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from PIL import Image
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.imaging.reading import open_picture, read_source
-from ctxrep_edit.plugins.contracts import Embedder, Exporter, Verdict
+from ctxrep_edit.plugins.contracts import Embedder, Exporter
 from ctxrep_edit.results import spread
 from ctxrep_edit.results.aside import as_path
+from ctxrep_edit.results.edit import Edit, loaded
+from ctxrep_edit.results.places import BANK
 from ctxrep_edit.results.png import encode_png
 from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
 
+if TYPE_CHECKING:
+    from ctxrep_edit.results.continuing import Asked
+    from ctxrep_edit.sampling.run import OnStep
+
 FORMS = ("png", "sheet", "json")
 SOURCE = "source.png"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Edit:
-    """One candidate.
-
-    image: RGB in sRGB, in the source's aspect; RGBA where it was restored onto a source with transparency. seed: of
-    this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)` starts from it; None for a picture that was
-    given. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty where none was
-    asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given. region: white where
-    the edit was allowed or found, of the image's size; None where no check looked. name: of the file that was given,
-    else "".
-    """
-
-    image: Image.Image
-    seed: int | None
-    index: int
-    verdicts: Mapping[str, Verdict]
-    strength: float | None
-    region: Image.Image | None = None
-    name: str = ""
-
-    @property
-    def file(self) -> str:
-        """Under which name `EditSet.save` writes it, such as `edit-1.png` for the first."""
-        return f"edit-{self.index + 1}.png"
-
-    @property
-    def label(self) -> str:
-        """What to call it: its file's name, its seed, or its number."""
-        return self.name or (f"edit {self.index + 1}" if self.seed is None else f"seed {self.seed}")
-
-    @property
-    def faithful(self) -> bool:
-        """Whether no check objects."""
-        return not any(verdict.objects for verdict in self.verdicts.values())
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict that decides: the first that objects, else the first; None where no check was asked."""
-        said = [verdict for verdict in self.verdicts.values() if verdict.kept is not None]
-        return next((verdict for verdict in said if verdict.objects), said[0] if said else None)
-
-    @property
-    def lpips(self) -> float | None:
-        """LPIPS to the source where nothing should have changed, >= 0; None where `preservation` was not asked."""
-        verdict = self.verdicts.get("preservation")
-        return verdict.value if verdict else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, as JSON takes it."""
-        verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
-        named = {"name": self.name} if self.name else {}
-        stated = {"index": self.index, "file": self.file, **named, "seed": self.seed, "strength": self.strength}
-        return {**stated, "verdicts": verdicts}
-
-    def __repr__(self) -> str:
-        said = "" if self.verdict is None else f", {'kept' if self.faithful else 'changed'}: {self.verdict.reason}"
-        width, height = self.image.size
-        return f"<Edit {self.index + 1}: {self.label}, {width} x {height} pixels{said}>"
-
-    def _repr_png_(self) -> bytes:
-        return encode_png(self.image)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,6 +43,7 @@ class EditSet(Sequence[Edit]):
     contextual_vendi: Vendi score (1 to n) of the contextual tokens before and after repulsion, averaged over blocks and
     steps; None without repulsion. seconds: of sampling, without loading and checking. dropped: unfaithful edits that
     on_unfaithful="drop" left out. credits: what the EXIF of the source's file says of "artist" and "copyright".
+    asked: what `more` goes by; not pickled, and None where nothing is known of it.
     """
 
     instruction: str
@@ -110,6 +54,10 @@ class EditSet(Sequence[Edit]):
     seconds: float
     dropped: tuple[Edit, ...] = ()
     credits: Mapping[str, str] = field(default_factory=dict)
+    asked: Asked | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "asked": None}
 
     @overload
     def __getitem__(self, index: int) -> Edit: ...
@@ -123,6 +71,35 @@ class EditSet(Sequence[Edit]):
 
     def __iter__(self) -> Iterator[Edit]:
         return iter(self.edits)
+
+    def __add__(self, other: EditSet) -> EditSet:
+        """Both sets as one, of the same picture and instruction, numbered anew; its recipe has those of both as
+        `joined`. Raises InputError for other sets."""
+        from ctxrep_edit.results.continuing import joined
+
+        return joined(self, other)
+
+    def more(
+        self,
+        n: int = 4,
+        *,
+        unlike: Sequence[Edit] | None = None,
+        pipeline: Any = None,
+        progress: bool = True,
+        on_step: OnStep | None = None,
+    ) -> EditSet:
+        """n further edits of the same picture, asked for as these were, and repelled from them: a set of its own, to
+        be joined with this one by `+`. Their seeds are none that this set started from.
+
+        unlike: the edits to be repelled from, of this set or of others of the picture; None: all of this set. pipeline:
+        of the same model, where the one that made these is gone. Plain edits repel nothing: more of them are just that.
+
+        Raises InputError where these have left nothing to be unlike, where it was another model (also with a LoRA
+        loaded in between), or where a pipeline is needed; and what `diverse_edit` does.
+        """
+        from ctxrep_edit.results.continuing import more
+
+        return more(self, n, unlike, pipeline, progress=progress, on_step=on_step)
 
     @property
     def images(self) -> list[Image.Image]:
@@ -185,6 +162,7 @@ class EditSet(Sequence[Edit]):
         exporters: Sequence[str | Exporter] = FORMS,
         *,
         keep_credits: bool = False,
+        bank: bool = False,
     ) -> list[Path]:
         """Writes the set in the form of each exporter, by name or as an object; returns the paths of its files.
 
@@ -197,6 +175,8 @@ class EditSet(Sequence[Edit]):
         files of the same names.
 
         keep_credits: write the source's `credits` into the EXIF of the pictures; exporters are shown none otherwise.
+        bank: also write `bank.safetensors`, with which a loaded set can be continued by `more`, in another process too;
+        the same as the exporter "bank".
 
         Raises OutputError, InputError for an unknown name.
         """
@@ -204,20 +184,24 @@ class EditSet(Sequence[Edit]):
         from ctxrep_edit.results.places import Over
 
         shown = self if keep_credits else replace(self, credits={})
+        exporters = [*exporters, "bank"] if bank and "bank" not in exporters else exporters
         return export({"": shown}, folder, exporters, Over(self.recipe.get("source")))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> EditSet:
-        """The set that `save` wrote into `folder`: its pictures, seeds, verdicts, recipe and source. Regions and
-        dropped edits are not written. Raises InputError where there is no set, or a part of it is missing or broken.
+        """The set that `save` wrote into `folder`: its pictures, seeds, verdicts, recipe and source, and its bank where
+        that was saved. Regions and dropped edits are not written. Raises InputError where there is no set, or a part of
+        it is missing or broken.
         """
+        from ctxrep_edit.results.bank_file import with_bank
+
         place = as_path(folder, "folder")
         try:
             stated = json.loads((place / "edits.json").read_text("utf-8"))
-            edits = tuple(_edit(entry, place) for entry in stated["edits"])
+            edits = tuple(loaded(entry, place) for entry in stated["edits"])
             vendi = stated["contextual_vendi"]
             source = place / SOURCE
-            return cls(
+            found = cls(
                 stated["instruction"], open_picture(source, SOURCE), edits, stated["recipe"],
                 None if vendi is None else (vendi[0], vendi[1]), stated["seconds"],
                 credits=read_source(source, name=SOURCE).credits,
@@ -227,6 +211,7 @@ class EditSet(Sequence[Edit]):
                 f"No set of edits can be read from {place}: {_cause(error)}. Name a folder that EditSet.save has "
                 "written, with its edits.json and all of its pictures."
             ) from error
+        return with_bank(found, place / BANK) if (place / BANK).exists() else found
 
     def report(self, file: str | os.PathLike[str]) -> Path:
         """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after
@@ -250,21 +235,6 @@ class EditSet(Sequence[Edit]):
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self._repr_png_()).decode()
         return f'<p>{html.escape(repr(self))}</p><img alt="contact sheet" src="data:image/png;base64,{picture}">'
-
-
-def _edit(stated: Mapping[str, Any], folder: Path) -> Edit:
-    """From what `Edit.to_dict` says, and the picture beside it."""
-    verdicts = {name: Verdict(**verdict) for name, verdict in stated["verdicts"].items()}
-    name = Path(stated["file"]).name
-    return Edit(
-        open_picture(folder / name, name),
-        stated["seed"],
-        stated["index"],
-        verdicts,
-        stated["strength"],
-        None,
-        stated.get("name", ""),
-    )
 
 
 def _cause(error: Exception) -> str:

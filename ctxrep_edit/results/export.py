@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_edit.errors import InputError, OutputError
+from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.results.aside import as_path, aside
 from ctxrep_edit.results.places import Files, Over, earlier
@@ -98,7 +98,7 @@ def _export(exporter: Exporter, edits: EditSet, folder: Path) -> dict[Path, Path
     folder.mkdir()
     try:
         exporter.export(edits, folder)
-    except OSError:
+    except (OSError, CtxrepError):
         raise
     except Exception as error:  # whatever it raises
         raise OutputError(

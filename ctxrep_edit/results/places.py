@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from ctxrep_edit.errors import InputError, OutputError
 from ctxrep_edit.imaging import read_image
 from ctxrep_edit.results.png import bears_recipe
 from ctxrep_edit.sampling.provenance import fingerprint
 
 SIDECAR = "edits.json"
+BANK = "bank.safetensors"
+BANK_FORMAT = "ctxrep_edit_bank"
+"""Under which a bank's file states its format."""
 Files = Mapping[Path, Path]
 """From where each file goes, as a path within the folder, to where it was finished."""
 
@@ -81,14 +86,25 @@ def objection(folder: Path, files: Files) -> str | None:
 
 
 def earlier(folder: Path, files: Collection[Path]) -> list[Path]:
-    """Pictures of ours, as paths within the folder, that an earlier set's edits.json names, where that file is replaced
-    and they are not."""
+    """Pictures of ours, as paths within the folder, that an earlier set's edits.json names, and its bank, where that
+    file is replaced and they are not."""
     stale = []
     for sidecar in (name for name in files if name.name == SIDECAR):
         entries = (_stated(folder / sidecar) or {}).get("edits", ())
         named = [sidecar.parent / Path(str(entry.get("file"))).name for entry in entries]
         stale += [name for name in named if name not in files and bears_recipe(folder / name)]
+        bank = sidecar.parent / BANK
+        stale += [bank] if entries and bank not in files and is_bank(folder / bank) else []
     return stale
+
+
+def is_bank(file: Path) -> bool:
+    """Whether it is what a set of ours was to be continued with."""
+    try:
+        with safe_open(file, "np") as opened:
+            return BANK_FORMAT in (opened.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def same(one: Path, two: Path) -> bool:
@@ -114,7 +130,11 @@ def _claimed(folder: Path, files: Files) -> bool:
 
 
 def _ours(file: Path) -> bool:
-    return bears_recipe(file) or (file.name == SIDECAR and _stated(file) is not None)
+    return (
+        bears_recipe(file)
+        or (file.name == BANK and is_bank(file))
+        or (file.name == SIDECAR and _stated(file) is not None)
+    )
 
 
 def _stated(sidecar: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ctxrep_edit.errors import PipelineBusy
 
 _lent: WeakSet[Any] = WeakSet()
+_sliced: WeakKeyDictionary[Any, tuple[int, bool]] = WeakKeyDictionary()
 _lending = threading.Lock()
 
 
@@ -38,6 +39,29 @@ def at_work(pipeline: Any, transformer: nn.Module) -> Iterator[None]:
     finally:
         with _lending:
             _lent.difference_update(things)
+
+
+@contextmanager
+def one_by_one(pipeline: Any) -> Iterator[None]:
+    """The autoencoder, where it can, takes pictures one by one, as its memory is what most runs die of; afterwards it
+    is as it was. Several pipelines may share one."""
+    vae: Any = getattr(pipeline, "vae", None)
+    if not hasattr(vae, "use_slicing"):
+        yield
+        return
+    with _lending:
+        users, before = _sliced.get(vae, (0, vae.use_slicing))
+        _sliced[vae] = users + 1, before
+        vae.use_slicing = True
+    try:
+        yield
+    finally:
+        with _lending:
+            users, before = _sliced.pop(vae)
+            if users > 1:
+                _sliced[vae] = users - 1, before
+            else:
+                vae.use_slicing = before
 
 
 @contextmanager

@@ -13,6 +13,9 @@ import torch
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.faithfulness.restoration import BYTES_AT_WORK, BYTES_KEPT
 
+KEPT_PER_PIXEL = 100
+"""Bytes per pixel of a finished candidate while its set is judged: its picture and what lies beside it."""
+
 FLOATS_PER_PIXEL = 600
 """Working memory of a run, in numbers per pixel and particle. kontext-nano takes 156 (peak resident memory of 132
 candidates less that of 4). The decoder of FLUX is wider, 128 channels at full resolution with several such tensors at
@@ -33,18 +36,23 @@ def generators(numbers: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(number) for number in numbers]
 
 
-def check_memory(pipeline: Any, n: int, size: tuple[int, int]) -> None:
-    """Raises InputError if n particles of (width, height) pixels clearly do not fit, before anything runs."""
-    device = pipeline._execution_device
-    bytes_each = size[0] * size[1] * FLOATS_PER_PIXEL * pipeline.dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    fits = free // bytes_each
-    if n > fits:
-        more = f"ask for at most {fits}, or call again with seed=seed + {fits} for more."
-        raise InputError(
-            f"n is {n}, but about {fits} candidates of {size[0]} x {size[1]} pixels fit in the {free / 2**30:.1f} GiB "
-            f"free on {device}: {more if fits else 'free some, or make them smaller with width and height.'}"
-        )
+def check_memory(pipeline: Any, n: int, size: tuple[int, int], batch_size: int | None) -> None:
+    """Raises InputError if n candidates of (width, height) pixels, or batch_size of them at once, clearly do not fit,
+    before anything runs."""
+    device, pixels = pipeline._execution_device, size[0] * size[1]
+    here = psutil.virtual_memory().available
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else here
+    at_work = pixels * FLOATS_PER_PIXEL * pipeline.dtype.itemsize
+    for name, count, each, free, where in (
+        ("n", n, pixels * KEPT_PER_PIXEL, here, "the host"), ("batch_size", batch_size or 0, at_work, there, device),
+    ):  # fmt: skip
+        fits = free // each
+        if count > fits:
+            mend = f"ask for at most {fits}" if fits else "free some, or make them smaller with width and height"
+            raise InputError(
+                f"{name} is {count}, but about {fits} candidates of {size[0]} x {size[1]} pixels fit in the "
+                f"{free / 2**30:.1f} GiB free on {where}: {mend}."
+            )
 
 
 def check_restored(n: int, size: tuple[int, int]) -> None:

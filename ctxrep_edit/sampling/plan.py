@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctxrep_edit import __version__
 from ctxrep_edit.errors import InputError
@@ -16,17 +16,31 @@ from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import profile, settings_for
-from ctxrep_edit.repulsion.words import checked_words
+from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.sampling import particles, pipelines
-from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels, rows_of_their_own
+from ctxrep_edit.sampling.asked import (
+    BankKind,
+    OnUnfaithful,
+    check_batches,
+    check_policy,
+    check_pool,
+    check_said,
+    check_switches,
+    one_batch,
+    words_given,
+)
+from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
-from ctxrep_edit.settings import Repulsion, completed, is_count
+from ctxrep_edit.sampling.traces import bank_of, kind_of
+from ctxrep_edit.settings import Repulsion, completed
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
+    from ctxrep_edit.results.edit import Edit
 
-OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
+NONE: Mapping[str, Any] = {}
+KEEP = {"auto": None, "memory": True, "disk": True, "off": False}
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,10 @@ class Plan:
     adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
     options: arguments of the pipeline's call that its model states, and that the caller gave. words: the
     text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
-    retries, realign, restore, progress, on_step: as `diverse_edit` takes them. recipe: all of it, as JSON takes it.
+    retries, realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made
+    at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
+    for later ones, None: where it is small. kind: what these must share with it, see `traces`. recipe: all of it, as
+    JSON takes it.
     """
 
     source: Source
@@ -56,16 +73,30 @@ class Plan:
     retries: int
     realign: bool
     restore: bool
+    batch_size: int | None
+    bank: Bank
+    keep: bool | None
+    kind: Mapping[str, Any]
     recipe: Mapping[str, Any]
     progress: bool = True
     on_step: OnStep | None = None
     _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
-    def more(self, count: int, begin: int | None = None) -> Sequence[int]:
-        """Seeds of what starts beside `count` candidates. begin: the seed from which a round counts; None: the
-        first one's."""
-        after = (self.seeds[0] if begin is None else begin) + len(self.seeds)
-        return range(after, after + (self.settings.oversample - 1) * count)
+    @property
+    def together(self) -> bool:
+        """Whether its candidates can only be made in one batch."""
+        return one_batch(self.strategy, self.settings, self.options, len(self.seeds)) is not None
+
+    def beside(self, numbers: Sequence[int], begin: int) -> list[int]:
+        """Seeds of what starts beside the candidates of these numbers. begin: the seed from which the set counts."""
+        times = self.settings.oversample - 1
+        return [begin + len(self.seeds) + times * i + k for i in numbers for k in range(times)]
+
+    @property
+    def next_seed(self) -> int:
+        """The first one that no candidate of this plan starts from, whatever has to be made again."""
+        rounds = 1 + (self.retries if self.on_unfaithful == "retry" else 0)
+        return self.seeds[0] + self.settings.oversample * len(self.seeds) * rounds
 
     def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
@@ -90,27 +121,29 @@ class Plan:
 
 
 def plan(
-    image: ImageLike | Source, instruction: str, n: int, *,
-    model: str | Path | None, pipeline: Any, strategy: str | Strategy, strength: float | Literal["auto"],
-    scope: str | None, oversample: int | None, repulsion: Repulsion | None,
-    seed: int | None, steps: int | None, mask: ImageLike | None,
-    instruction_mask: Any, preserve: Literal["auto", "off"] | Sequence[str | Check], realign: bool, restore: bool,
-    on_unfaithful: OnUnfaithful, retries: int, device: str | None, dtype: Any, progress: bool, on_step: OnStep | None,
-    options: Mapping[str, Any],
+    image: ImageLike | Source, instruction: str, n: int = 6, *,
+    model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
+    strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
+    mask: ImageLike | None = None, instruction_mask: Any = None,
+    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
+    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
+    bank: BankKind = "auto", device: str | None = None, dtype: Any = None, progress: bool = True,
+    on_step: OnStep | None = None, options: Mapping[str, Any] = NONE,
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
     # 1. What needs no pipeline.
     read = read_source(image)
     source = read.image
     check_aspect(source, "image")
-    _check(instruction, n, steps)
-    _check_switches(realign=realign, restore=restore, progress=progress)
+    check_said(instruction, n, steps)
+    check_switches(realign=realign, restore=restore, progress=progress)
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
     mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve, also)
-    _check_policy(on_unfaithful, retries, checks, n, options)
+    check_policy(on_unfaithful, retries, checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:
         check.prepare()
@@ -125,13 +158,14 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = _settings(pipeline, adapter, mover, repulsion, strength, scope, oversample)
-    if n == 1 or not settings.active:  # one alone has nothing to differ from, and plain ones do not
+    if (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from, and plain ones do not
         settings = replace(settings, oversample=1)
-    _check_pool(settings, n, options)
+    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options)
+    check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)
-    particles.check_memory(pipeline, n, size)
+    particles.check_memory(pipeline, n, size, at_once)
     if restore:
         particles.check_restored(n, source.size)
     if allowed is not None:
@@ -139,69 +173,44 @@ def plan(
     seeds = particles.seeds(seed, n * settings.oversample)[:n]
     request = Request(source, instruction, (), size, steps, allowed)
     check_options(pipeline, options, inspect.signature(plan).parameters)
-    words = _words(instruction_mask, options)
+    words = words_given(instruction_mask, options)
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, KEEP[bank], on_disk=bank == "disk")
+    if told.kept:
+        settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        on_unfaithful, retries, realign, restore, recipe, progress, on_step,
+        on_unfaithful, retries, realign, restore, at_once, told, KEEP[bank], kind, recipe, progress, on_step,
     )  # fmt: skip
     if settings.oversample > 1:
-        recipe["started"] = [*seeds, *made.more(n)]
+        recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
     recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
     return made
 
 
-def _check(instruction: str, n: int, steps: int | None) -> None:
-    if not isinstance(instruction, str) or not instruction.strip():
-        raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
-    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
-        raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
-    if not is_count(n):
-        raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
-    if steps is not None and not is_count(steps):
-        raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
-
-
-def _check_switches(**switches: Any) -> None:
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{name} is {value!r}, but must be True or False.")
-
-
-def _check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
-    if policy not in get_args(OnUnfaithful):
-        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
-    if not is_count(retries):
-        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
-    if policy != "flag" and not checks:
-        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
-    rows = rows_of_their_own(options, n)
-    if policy == "retry" and rows:
-        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
-
-
-def _check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
-    rows = rows_of_their_own(options, n)
-    if settings.oversample > 1 and rows:
-        raise InputError(
-            f"{rows[0]} has a row for each edit, but with oversample={settings.oversample} more candidates start: give "
-            "one row, or oversample=1."
-        )
-
-
-def _words(mask: Any, options: Mapping[str, Any]) -> Words:
-    """The text tokens that carry an instruction given as embeddings."""
-    if mask is None:
-        return None
-    embeds = options.get("prompt_embeds")
-    if embeds is None:
-        raise InputError(
-            "instruction_mask says which tokens of prompt_embeds are words, but none are given: leave it out."
-        )
-    return checked_words(mask, "instruction_mask")
+def _bank(
+    pipeline: Any,
+    adapter: Adapter,
+    strategy: Strategy,
+    settings: Repulsion,
+    request: Request,
+    unlike: Sequence[Edit],
+    n: int,
+    keep: bool | None,
+    on_disk: bool,
+) -> tuple[Bank, Mapping[str, Any]]:
+    """What the run is repelled from, and what later ones must share with it."""
+    repels = settings.active and strategy.repels
+    if not isinstance(unlike, Sequence) or not all(hasattr(edit, "trace") for edit in unlike):
+        raise InputError(f"unlike is {unlike!r}, but must be a list of edits of such a set: edits[1:3], or [edits[4]].")
+    if unlike and not repels:
+        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
+    kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or keep is not False) else {}
+    chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
+    return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind
 
 
 def _settings(

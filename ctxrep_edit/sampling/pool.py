@@ -15,13 +15,14 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.turns import Turn, Turns
 from ctxrep_edit.sampling.choice import choose
 from ctxrep_edit.settings import Repulsion
 
 
 @dataclass
 class Pool:
-    """The m candidates that a run starts with, and the n of them that it ends with; m is a multiple of n.
+    """The m candidates that a run starts with, and the n of them that it ends with, where m may be n.
 
     All of them are in the pipeline's loop to its end, so that no pipeline has to be stopped and resumed and any
     scheduler keeps its state. But the transformer is given n rows at a time: up to the choice all in turn, each n
@@ -40,10 +41,6 @@ class Pool:
     bank: Bank
     kept: list[int] | None = None
     _clock: Clock = field(init=False)
-    _call: dict[str, Any] | None = None  # the one under way, with all rows
-    _parts: dict[int, Tensor] = field(default_factory=dict)  # of its latents, by turn
-    _latents: Tensor | None = None
-    _turning: bool = False
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.adapter, self.pipeline)
@@ -72,10 +69,8 @@ class Pool:
             return original(output, timestep, sample, *args, **options)
 
         scheduler.step = step
-        handles = (
-            transformer.register_forward_pre_hook(self._narrow, with_kwargs=True),
-            transformer.register_forward_hook(self._widen),
-        )
+        turns = Turns(self.adapter, self.m, self._turns, self.bank)
+        handles = turns.hooked(transformer, before=self._clock.tick)
         try:
             yield
         finally:
@@ -115,61 +110,8 @@ class Pool:
         self.kept = choose(points, torch.stack(away) if away else points[:0], first, self.n)
         self.bank.choose(self.kept, points[self.kept])
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _narrow(self, module: nn.Module, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Gives the transformer the rows of the first turn."""
-        if self._turning:
-            return args, call
-        self._clock.tick(call)
-        self._call = call
-        return args, self._turn(0)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _widen(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Has the other turns made, and puts what came of all into the rows of the batch."""
-        if self._turning or self._call is None:
-            return output
-        outputs = [output]
-        self._turning = True
-        try:
-            outputs += [module(**self._turn(i)) for i in range(1, len(self._turns()))]
-        finally:
-            self._turning = False
-        batch = len(self._call["hidden_states"])
-        whole = _prediction(output).new_zeros(batch, *_prediction(output).shape[1:])
-        for turn, made in zip(self._turns(), outputs, strict=True):
-            whole[self._rows(turn, batch)] = _prediction(made)
-        self._call = None
-        self.bank.forget()
-        if isinstance(output, Tensor):
-            return whole
-        return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)
-
-    def _turns(self) -> Sequence[Sequence[int]]:
+    def _turns(self) -> Sequence[Turn]:
         """The candidates that pass through the transformer together, in order."""
         if self.kept is not None:
             return [self.kept]
-        return [range(start, start + self.n) for start in range(0, self.m, self.n)]
-
-    def _turn(self, number: int) -> dict[str, Any]:
-        """The call under way for the candidates of one turn. In the calls of one step with the same latents, theirs are
-        the same tensor, too."""
-        assert self._call is not None
-        latents, turns = self._call["hidden_states"], self._turns()
-        turn = turns[number]
-        self.bank.turn, self.bank.last = turn if isinstance(turn, range) else None, number + 1 == len(turns)
-        if self._latents is not latents:
-            self._latents, self._parts = latents, {}
-        call = self.adapter.rows(self._call, self._rows(turn, len(latents)), len(latents))
-        call["hidden_states"] = self._parts.setdefault(number, call["hidden_states"])
-        return call
-
-    def _rows(self, turn: Sequence[int], batch: int) -> list[int]:
-        """Of a batch with all parts of the guidance, which belong to these candidates."""
-        return [part * self.m + i for part in range(batch // self.m) for i in turn]
-
-
-def _prediction(output: Any) -> Tensor:
-    """What a transformer returns is it, or has it as its first entry."""
-    prediction: Tensor = output if isinstance(output, Tensor) else output[0]
-    return prediction
+        return [range(start, min(start + self.n, self.m)) for start in range(0, self.m, self.n)]

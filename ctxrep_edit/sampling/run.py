@@ -16,7 +16,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
-from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
+from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.settings import Repulsion
 
@@ -51,7 +51,7 @@ def sample(
     """
     n = len(seeds) if n is None else n
     pool = None
-    if n < len(seeds):
+    if (settings.oversample or 1) > 1 or n < len(seeds):
         bank = Bank(noting=False) if bank is None else bank
         pool = Pool(adapter, pipeline, settings, len(seeds), n, bank)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)
@@ -76,6 +76,7 @@ def sample(
                 "A repulsion is attached to this pipeline already, which would be part of these edits: detach it first."
             )
         held.enter_context(borrowed(pipeline, progress))
+        held.enter_context(one_by_one(pipeline))
         if adapter.draws_unasked:
             held.enter_context(seeded(seeds[0]))
         if pool is not None:
@@ -87,7 +88,7 @@ def sample(
     if not settings.active:
         run.still = run.n
     if pool is not None:
-        if not pool.bank.noted:
+        if n < len(seeds) and not pool.bank.noted:
             raise PluginError(
                 f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
                 "repelled only those beside them: mend it, or take oversample=1."

@@ -6,8 +6,9 @@ import inspect
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 MESSAGES = ("truncated because", "Token indices sequence length is longer")
@@ -17,22 +18,20 @@ class TruncatedInstruction(UserWarning):
     """The instruction is longer than the model reads: some of its words have no effect."""
 
 
-@contextmanager
-def told_once(pipeline: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Warns with TruncatedInstruction, before the run, which words of the prompt are not read; within it, what
-    diffusers and transformers log of that in this thread is left out. Where all is read nothing is touched.
+def told_once(pipeline: Any, arguments: Mapping[str, Any]) -> Callable[[], AbstractContextManager[None]]:
+    """Warns with TruncatedInstruction, before the run, which words of the prompt are not read. In the context that it
+    returns, to be entered as often as the pipeline runs, what diffusers and transformers log of that in this thread is
+    left out. Where all is read nothing is touched.
 
     arguments: of the pipeline's call.
     """
     left = unread(pipeline, arguments)
     if not left:
-        yield
-        return
+        return nullcontext
     what = "; ".join(f"{who} leaves out {words!r}" for who, words in left.items())
     message = f"{type(pipeline).__name__} does not read the whole instruction: {what}. Say it in fewer words."
     warnings.warn(message, TruncatedInstruction, stacklevel=5)
-    with _unlogged(pipeline):
-        yield
+    return partial(_unlogged, pipeline)
 
 
 def unread(pipeline: Any, arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from ctxrep_edit.errors import CtxrepError, InputError
 from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Part
+from ctxrep_edit.sampling.loan import one_by_one
 from ctxrep_edit.sampling.run import round_trip
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
 from ctxrep_edit.testing.hooking import HookConformance, are_pictures, at
@@ -70,7 +71,7 @@ class AdapterConformance(HookConformance):
 
     def test_strength_0_is_the_pipeline_without_us(self, pipeline: Any, adapter: Adapter) -> None:
         pipeline.set_progress_bar_config(disable=True)
-        with torch.random.fork_rng([]):
+        with torch.random.fork_rng([]), one_by_one(pipeline):
             torch.manual_seed(0)  # as for the first seed
             alone = pipeline(**self.arguments(pipeline, adapter)).images.float().cpu()
         ours = self.run(pipeline, adapter)

@@ -18,7 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins.contracts import Verdict
-from ctxrep_edit.results.editset import Edit, EditSet
+from ctxrep_edit.results.edit import Edit
+from ctxrep_edit.results.editset import EditSet
 
 INSTRUCTION = "change the light"
 OTHER_INSTRUCTION = "light the change"  # as many tokens, whatever the tokenizer

@@ -40,7 +40,7 @@ def test_edit(photo: Path, folder: Path, tmp_path: Path) -> None:
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--seed", 5)
     assert result.exit_code == 0, result.output
     names = ["edit-1.png", "edit-2.png", "edits.json", "sheet.png", "source.png"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == ["bank.safetensors", *names]
     for word in ("change the light", "measured", "verdict", "Vendi score", "of 2", f"Look at {out / 'sheet.png'}"):
         assert word in result.stdout
     stated = json.loads((out / "edits.json").read_text())

@@ -37,6 +37,53 @@ def test_a_run_after_a_broken_one_is_repelled(pipeline: Any, picture: Image.Imag
         assert torch.equal(tiny.run(pipeline, picture), whole)
 
 
+# A few particles at a time
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_particles_pass_in_turns(pipeline: Any, picture: Image.Image, guided: bool) -> None:
+    """Each from those before; the first ones as if they were alone."""
+    options = {"negative_prompt": "add a frame", "true_cfg_scale": 2.0} if guided else {}
+    given, rows = replace(SOME, anchor=True, guidance="both"), []
+    plain = tiny.run(pipeline, picture, 5, **options)
+    with repelled(pipeline, given, particles=5, batch_size=2) as run:
+        block = pipeline.transformer.transformer_blocks[0]
+        handle = block.register_forward_hook(lambda module, args, out: rows.append(len(out[0])))
+        turns = tiny.run(pipeline, picture, 5, **options)
+        handle.remove()
+    assert set(rows) == {2, 1}
+    assert len(run.vendi) == 2 * 4 * 3 * (1 + guided)  # steps, blocks, turns
+    assert torch.allclose(turns[0], plain[0], atol=1e-5)  # the anchor
+    moved = (turns - plain).abs().amax((1, 2)) > 1e-3
+    assert moved.tolist() == [False, True, True, True, True]
+    with repelled(pipeline, given, particles=2):
+        pair = tiny.run(pipeline, picture, 2, **options)
+    assert torch.allclose(turns[:2], pair, atol=1e-5)
+    with repelled(pipeline, given, particles=5, batch_size=5):
+        assert torch.allclose(tiny.run(pipeline, picture, 5, **options)[1:], plain[1:], atol=1e-3) is False
+
+
+def test_turns_after_a_broken_run(pipeline: Any, picture: Image.Image) -> None:
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    tiny.run(pipeline, picture)
+    before = tiny.traces(pipeline)
+    with repelled(pipeline, SOME, particles=3, batch_size=1):
+        whole = tiny.run(pipeline, picture)
+        handle = pipeline.transformer.single_transformer_blocks[0].register_forward_hook(stop)
+        with pytest.raises(TimeoutError):
+            tiny.run(pipeline, picture)
+        handle.remove()
+        assert torch.equal(tiny.run(pipeline, picture), whole)
+        with pytest.raises(RepulsionError, match="a batch of 2, which is no multiple of the 3 particles that pass in"):
+            tiny.run(pipeline, picture, 2)
+    assert tiny.traces(pipeline) == before
+    for size in (0, 4, True, 1.5):
+        with pytest.raises(InputError, match=r"batch_size is .*, but must be a whole number of the 3 particles"):
+            attach(pipeline, SOME, particles=3, batch_size=size)
+
+
 # Without a trace
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import SOME
 
 from ctxrep_edit import PipelineBusy, RepulsionError, attach, detach
-from ctxrep_edit.sampling.loan import seeded
+from ctxrep_edit.sampling.loan import one_by_one, seeded
 
 
 @pytest.fixture
@@ -100,3 +100,17 @@ def test_only_a_pipeline_that_draws_past_its_generators_is_seeded(picture: Image
     one, two = (tiny.pixels(tiny.edit(picture, seed=4, **options)) for _ in range(2))
     assert (one == two).all()
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_autoencoder_that_two_share_is_as_it_was_when_both_are_done(pipeline: Any, before: bool) -> None:
+    pipeline.vae.use_slicing = before
+    one, two = one_by_one(pipeline), one_by_one(pipeline)
+    one.__enter__()
+    two.__enter__()
+    assert pipeline.vae.use_slicing
+    one.__exit__(None, None, None)
+    assert pipeline.vae.use_slicing
+    two.__exit__(None, None, None)
+    assert pipeline.vae.use_slicing is before
+    pipeline.vae.use_slicing = False

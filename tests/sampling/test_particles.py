@@ -55,11 +55,11 @@ def test_more_than_fits_is_said_before_the_run(
     with pytest.raises(InputError, match=r"n is 10000000000, but about (\d+) "):
         edit(picture, pipeline=pipeline, n=10**10)
     monkeypatch.undo()
-    available(0.02)
+    available(0.5)
     with pytest.raises(
-        InputError, match=r"n is 600, but about (\d+) .* 48 x 32 .* on cpu: ask for at most \1, or call"
+        InputError, match=r"batch_size is 600, but about (\d+) .* 48 x 32 .* on cpu: ask for at most \1\."
     ):
-        edit(picture, pipeline=pipeline, n=600)
+        edit(picture, pipeline=pipeline, n=600, batch_size=600)
     edit(picture, pipeline=pipeline, n=2)
     available(0.0001)
     with pytest.raises(

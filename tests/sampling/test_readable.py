@@ -58,7 +58,7 @@ def test_further_pictures_reach_only_a_family_that_takes_them(
     pipeline: Any, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
 ) -> None:
     plans: list[Any] = []
-    monkeypatch.setattr("ctxrep_edit.api.carry_out", lambda plan: plans.append(plan) or 1 / 0)
+    monkeypatch.setattr("ctxrep_edit.results.making.carry_out", lambda plan: plans.append(plan) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tiny.edit(picture, pipeline=pipeline)
     plan = plans[0]

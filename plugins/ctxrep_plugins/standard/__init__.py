@@ -12,7 +12,7 @@ from ctxrep_plugins.checks.following import Following
 from ctxrep_plugins.report import Report
 from ctxrep_plugins.standard.alexnet import AlexNet, Layout
 from ctxrep_plugins.standard.contextual import Contextual
-from ctxrep_plugins.standard.exporters import Pictures, Sheet, Sidecar
+from ctxrep_plugins.standard.exporters import BankFile, Pictures, Sheet, Sidecar
 
 from ctxrep_edit import Check, Embedder, Exporter, Strategy, hookimpl
 
@@ -36,4 +36,4 @@ def ctxrep_embedders() -> Iterable[Embedder]:
 
 @hookimpl
 def ctxrep_exporters() -> Iterable[Exporter]:
-    return [Pictures(), Sheet(), Sidecar(), Report()]
+    return [Pictures(), Sheet(), Sidecar(), BankFile(), Report()]

@@ -43,6 +43,16 @@ class Sidecar(Exporter):
         (folder / "edits.json").write_text(encode_json(edits.to_dict()) + "\n", "utf-8")
 
 
+class BankFile(Exporter):
+    name = "bank"
+    summary = "bank.safetensors, with which the set can be continued: EditSet.more, ctxrep-edit more"
+
+    def export(self, edits: EditSet, folder: Path) -> None:
+        from ctxrep_edit import write_bank
+
+        write_bank(edits, folder / "bank.safetensors")
+
+
 def _recipe(edits: EditSet, **more: object) -> str:
     from ctxrep_edit import encode_json
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @click.option("--folder", type=click.Path(path_type=Path), help="Your own photographs instead of scikit-image's.")
 @click.option(
     "--method", "names", multiple=True,
-    help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1, contextual*2 (oversampled); "
-    "repeatable.  "
+    help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1, contextual*2 (oversampled), "
+    "contextual@2 (in batches of two); repeatable.  "
     "[plain and contextual]",
 )  # fmt: skip
 @click.option("--sweep", is_flag=True, help="Plain, every installed strategy at several strengths, and every scope.")

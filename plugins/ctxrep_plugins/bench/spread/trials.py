@@ -60,6 +60,8 @@ def run(pipeline: Any, task: Task, how: Method, n: int, steps: int | None = None
             repulsion=how.repulsion,
             seed=task.seed,
             steps=steps,
+            batch_size=min(n, how.batch or n),
+            bank="off",
             preserve="off",
             progress=False,
         )

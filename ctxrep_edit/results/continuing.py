@@ -1,0 +1,86 @@
+"""How a set is continued: by what it was asked for, and by what its edits left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_edit.errors import InputError
+
+if TYPE_CHECKING:
+    from ctxrep_edit.results.editset import EditSet
+
+SHARED = ("source", "size", "model")
+"""What the recipes of sets must agree in to be joined."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a set was asked for, so that more like it can be made.
+
+    arguments: of `diverse_edit`, but for n, seed and unlike, those of the pipeline as `options`; the pipeline, where
+    one was given, as a weak reference, so that a set keeps none alive. next_seed: the first that no candidate of the
+    set started from. repels: whether its edits are ones that others can be repelled from.
+    """
+
+    arguments: Mapping[str, Any]
+    next_seed: int
+    repels: bool
+
+    def pipeline(self, given: Any) -> Any:
+        """`given`, or the one that made the set; None where that is to be loaded by its name. Raises InputError."""
+        known = self.arguments.get("pipeline")
+        if given is not None or known is None:
+            return given
+        found = known()
+        if found is None:
+            raise InputError(
+                "The pipeline that made these edits is gone: give one of the same model, as in more(4, pipeline=...)."
+            )
+        return found
+
+
+def more(edits: EditSet, n: int, unlike: Any, pipeline: Any, **now: Any) -> EditSet:
+    """See `EditSet.more`."""
+    from ctxrep_edit import diverse_edit  # the public verb: more of a set is one more call of it
+
+    asked = edits.asked
+    if asked is None:
+        raise InputError(
+            "This set cannot be continued, as what it was asked for is not known: its pictures were given, or it was "
+            "loaded from a folder without its bank. Save it with bank=True, or make it anew."
+        )
+    if unlike is None:
+        unlike = list(edits) if asked.repels else ()
+    arguments = {**asked.arguments, "pipeline": asked.pipeline(pipeline)}
+    if pipeline is not None:
+        arguments |= {"model": None, "device": None, "dtype": None}
+    options = arguments.pop("options")
+    return diverse_edit(n=n, seed=asked.next_seed, unlike=unlike, **arguments, **options, **now)
+
+
+def joined(one: EditSet, other: EditSet) -> EditSet:
+    """See `EditSet.__add__`."""
+    for what in SHARED:
+        if one.recipe.get(what) != other.recipe.get(what):
+            raise InputError(f"These sets are not of one {what}, so they cannot be joined: join sets of one picture.")
+    if one.instruction != other.instruction:
+        raise InputError(
+            f"These sets are of the instructions {one.instruction!r} and {other.instruction!r}, so they cannot be "
+            "joined: join sets of one instruction."
+        )
+    edits = tuple(replace(edit, index=i) for i, edit in enumerate((*one.edits, *other.edits)))
+    parts = [part for some in (one, other) for part in some.recipe.get("joined", [dict(some.recipe)])]
+    asked = other.asked
+    if one.asked is not None and other.asked is not None:
+        asked = replace(other.asked, next_seed=max(one.asked.next_seed, other.asked.next_seed))
+    return replace(
+        one,
+        edits=edits,
+        recipe={**one.recipe, "n": len(edits), "joined": parts},
+        contextual_vendi=None,
+        seconds=one.seconds + other.seconds,
+        dropped=(*one.dropped, *other.dropped),
+        asked=asked,
+    )

@@ -1,0 +1,123 @@
+"""From a plan to the set that the caller gets: each edit as soon as it is done, and all of them at the end."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.plugins.loading import heard, notify
+from ctxrep_edit.results.assembly import assemble, edit_of, settle
+from ctxrep_edit.results.continuing import Asked
+from ctxrep_edit.results.edit import Edit
+from ctxrep_edit.results.editset import EditSet
+from ctxrep_edit.sampling.plan import Plan, plan
+from ctxrep_edit.sampling.rounds import Candidates, carry_out
+from ctxrep_edit.sampling.truncation import told_once
+
+
+class EditStream(Iterator[Edit]):
+    """The edits of a run, each as soon as it is made and judged; `edits` is the set, when all are through.
+
+    An edit comes with what the checks say of it beside those that are there by then; in `edits` they are judged beside
+    all. Under on_unfaithful="drop" the unfaithful ones do not come, under "retry" they come when they are made again,
+    and so after others; under "raise" Unfaithful is raised at the end. Nothing is made before the first is asked for,
+    and nothing is left on the pipeline between two of them.
+
+    An exception that ends the run, Ctrl-C too, has the edits that were done by then as its `edits`, a set.
+    """
+
+    def __init__(self, planned: Plan, arguments: Mapping[str, Any], each: bool) -> None:
+        self._plan, self._arguments, self._each = planned, arguments, each
+        self._quiet = told_once(planned.pipeline, planned.arguments(planned.seeds))
+        self._made = self._making()
+        self._set: EditSet | None = None
+
+    def __iter__(self) -> Iterator[Edit]:
+        return self
+
+    def __next__(self) -> Edit:
+        return next(self._made)
+
+    @property
+    def edits(self) -> EditSet:
+        """The set. Raises InputError before the end."""
+        if self._set is None:
+            raise InputError("The edits are not all made: go through all of them, then ask for the set.")
+        return self._set
+
+    def finish(self) -> EditSet:
+        """Makes what is left, and returns the set."""
+        for _ in self:
+            pass
+        return self.edits
+
+    def _making(self) -> Iterator[Edit]:
+        planned, found, told = self._plan, None, set[int]()
+        words = planned.request.instruction
+        notify("ctxrep_edit_started", instruction=words, n=len(planned.seeds), recipe=planned.recipe)
+        batches = carry_out(planned)
+        while (later := self._next(batches, found)) is not None:
+            found = later
+            for edit in self._news(found, told) if self._each else ():
+                yield from self._told(edit)
+        assert found is not None  # a plan has one candidate at least
+        edits = self._assembled(found)
+        for edit in edits:
+            if edit.index not in told:
+                yield from self._told(edit)
+        edits = settle(edits, planned.on_unfaithful)
+        notify("ctxrep_edit_finished", edits=edits)
+        self._set = edits
+
+    def _next(self, batches: Iterator[Candidates], found: Candidates | None) -> Candidates | None:
+        """What is there after the next batch; None where there is none. found: what is there before it."""
+        try:
+            with on_the_cpu(), self._quiet():
+                return next(batches, None)
+        except BaseException as error:
+            if found is not None:
+                done = self._assembled(found)
+                error.edits = done  # type: ignore[attr-defined]
+                error.add_note(
+                    f"{len(done)} of {len(self._plan.seeds)} edits were done: `edits` of this error has them."
+                )
+            raise
+
+    def _news(self, found: Candidates, told: set[int]) -> list[Edit]:
+        """What is done by now and was not told before."""
+        with on_the_cpu():
+            again = found.unfaithful if self._plan.on_unfaithful == "retry" else ()
+            done = [i for i in range(len(found.seeds)) if i not in told and i not in again]
+            told.update(done)
+            return [edit_of(found, i, self._plan.source, self._plan.request.mask) for i in done]
+
+    def _told(self, edit: Edit) -> Iterator[Edit]:
+        notify("ctxrep_candidate_ready", edit=edit, n=len(self._plan.seeds))
+        if edit.faithful or self._plan.on_unfaithful in ("flag", "retry"):
+            yield edit
+
+    def _assembled(self, found: Candidates) -> EditSet:
+        planned = self._plan
+        recipe = {**planned.recipe, "timesteps": getattr(planned.pipeline, "num_timesteps", None)}
+        asked = Asked(self._arguments, planned.next_seed, planned.settings.active and planned.strategy.repels)
+        with on_the_cpu():
+            return assemble(found, planned.source, recipe, planned.request.mask, kind=planned.kind, asked=asked)
+
+
+def on_the_cpu() -> torch.device:
+    """In it, what names no device is made on the CPU, whatever default the caller's thread has."""
+    return torch.device("cpu")
+
+
+def stream(arguments: Mapping[str, Any], n: int, *, each: bool = True, **now: Any) -> EditStream:
+    """arguments: of `plan`, to be asked again for more like these; now: those of this run alone. each: whether anybody
+    looks at the edits before all are done."""
+    again = dict(arguments)
+    if again.get("pipeline") is not None:
+        again["pipeline"] = weakref.ref(again["pipeline"])
+    with on_the_cpu():
+        return EditStream(plan(**arguments, n=n, **now), again, each or heard("ctxrep_candidate_ready"))

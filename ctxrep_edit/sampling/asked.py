@@ -1,0 +1,106 @@
+"""What a caller asks for, checked before anything is loaded or run: one clear InputError each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.plugins.contracts import Check, Strategy
+from ctxrep_edit.repulsion.words import checked_words
+from ctxrep_edit.sampling.options import rows_of_their_own
+from ctxrep_edit.settings import Repulsion, is_count
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Adapter, Words
+
+OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
+BankKind = Literal["auto", "memory", "disk", "off"]
+
+
+def check_said(instruction: str, n: int, steps: int | None) -> None:
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise InputError(f"The instruction is {instruction!r}: say in words what to change, such as 'make it autumn'.")
+    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
+        raise InputError(f"The instruction {instruction!r} is not valid Unicode: type it anew, in a UTF-8 terminal.")
+    if not is_count(n):
+        raise InputError(f"n is {n!r}, but must be a whole number of edits, at least 1.")
+    if steps is not None and not is_count(steps):
+        raise InputError(f"steps is {steps!r}, but must be a whole number of sampling steps, at least 1.")
+
+
+def check_switches(**switches: Any) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}, but must be True or False.")
+
+
+def check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
+    if policy not in get_args(OnUnfaithful):
+        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
+    if not is_count(retries):
+        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
+    if policy != "flag" and not checks:
+        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
+    rows = rows_of_their_own(options, n)
+    if policy == "retry" and rows:
+        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
+
+
+def check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
+    rows = rows_of_their_own(options, n)
+    if settings.oversample > 1 and rows:
+        raise InputError(
+            f"{rows[0]} has a row for each edit, but with oversample={settings.oversample} more candidates start: give "
+            "one row, or oversample=1."
+        )
+
+
+def words_given(mask: Any, options: Mapping[str, Any]) -> Words:
+    """The text tokens that carry an instruction given as embeddings."""
+    if mask is None:
+        return None
+    embeds = options.get("prompt_embeds")
+    if embeds is None:
+        raise InputError(
+            "instruction_mask says which tokens of prompt_embeds are words, but none are given: leave it out."
+        )
+    return checked_words(mask, "instruction_mask")
+
+
+def check_batches(
+    batch_size: Any,
+    bank: Any,
+    n: int,
+    strategy: Strategy,
+    settings: Repulsion,
+    adapter: Adapter,
+    options: Mapping[str, Any],
+) -> int | None:
+    """How many candidates are made at once; None: as many as fit."""
+    if bank not in get_args(BankKind):
+        raise InputError(f"bank is {bank!r}, but must be one of {', '.join(get_args(BankKind))}.")
+    if batch_size != "auto" and not (is_count(batch_size) and batch_size <= n):
+        raise InputError(
+            f"batch_size is {batch_size!r}, but must be 'auto' or how many of the {n} candidates are made at once: a "
+            f"whole number from 1 to {n}."
+        )
+    asked = None if batch_size == "auto" else int(batch_size)
+    why = one_batch(strategy, settings, options, n)
+    if why is None:
+        return asked
+    if asked not in (None, n):
+        raise InputError(f"batch_size is {asked}, but {why}.")
+    if adapter.batch is not None and adapter.batch < n:
+        raise InputError(f"Pipelines of {adapter.name} make at most {adapter.batch} at once, but {why}.")
+    return n
+
+
+def one_batch(strategy: Strategy, settings: Repulsion, options: Mapping[str, Any], n: int) -> str | None:
+    """Why n candidates can only be made in one batch, and what mends it; None where they can be made in several."""
+    rows = rows_of_their_own(options, n)
+    if rows:
+        return f"{rows[0]} has a row for each of {n} edits: give one row for all"
+    if settings.active and not strategy.repels:
+        return f"{strategy.name} knows nothing of other batches: make all {n} in one, or take another strategy"
+    return None

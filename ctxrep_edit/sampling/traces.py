@@ -1,0 +1,96 @@
+"""What a finished candidate leaves behind, so that later ones can be made unlike it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.repulsion.bank import Bank, Memory
+from ctxrep_edit.sampling.provenance import fingerprint
+
+if TYPE_CHECKING:
+    from ctxrep_edit.plugins.adapter import Adapter, Request
+    from ctxrep_edit.settings import Repulsion
+
+LOOKED_AT = 16
+"""Numbers of each tensor of a model by which its weights are told from others."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """memory: the contextual tokens that a candidate had. clean: the clean latents, (numbers,), by which a pool is
+    chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it."""
+
+    memory: Memory
+    clean: Tensor | None
+    kind: Mapping[str, Any]
+
+
+def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsion) -> dict[str, Any]:
+    """What two runs must share so that the tokens of one mean the same in the other, under names for people."""
+    return {
+        "picture": fingerprint(request.image)["sha256"],
+        "instruction": request.instruction,
+        "size": list(request.size),
+        "pipeline": type(pipeline).__name__,
+        "weights": print_of(adapter.transformer(pipeline)),
+        "scope": settings.scope,
+        "window": settings.window if settings.steps is None else f"{settings.steps} steps",
+        "steps": request.steps,
+        "dtype": str(pipeline.dtype),
+        "version of diffusers": version("diffusers"),
+    }
+
+
+def print_of(model: nn.Module) -> str:
+    """By which weights are told from others, a LoRA's too: of the names and shapes of all tensors and some numbers of
+    each, as hexadecimal digits. Where tensors are not there, as with offloading to a disk, their names alone count."""
+    digest, numbers = hashlib.sha256(), []
+    for name, tensor in model.named_parameters():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        if tensor.is_meta or not tensor.is_floating_point() or not tensor.is_contiguous():
+            continue
+        flat = tensor.detach().view(-1)
+        step = max(1, len(flat) // LOOKED_AT)
+        numbers.append(flat[::step][:LOOKED_AT].to(torch.float32))
+    for device in {some.device for some in numbers}:
+        digest.update(torch.cat([some for some in numbers if some.device == device]).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def traces(bank: Bank, numbers: Sequence[int], kind: Mapping[str, Any]) -> list[Trace | None]:
+    """Of the candidates of these numbers; None of one that the bank does not know, and where no kind is stated."""
+    known = bank.kept if kind else {}
+    return [Trace(known[i], bank.clean.get(i), kind) if i in known else None for i in numbers]
+
+
+def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any], **options: Any) -> Bank:
+    """A bank that keeps them, under negative numbers. chosen: what to call each edit, and its trace. options: of Bank.
+
+    Raises InputError for one without a trace, and for one of another kind.
+    """
+    bank = Bank(**options)
+    for number, (name, trace) in enumerate(chosen, -len(chosen)):
+        if trace is None:
+            raise InputError(
+                f"{name} has left no contextual tokens to be unlike: it is plain, given, or of a set whose bank was "
+                "too large to be kept or is not saved beside it. Make the set with bank='memory' or 'disk', and save "
+                "it with bank=True."
+            )
+        other = [what for what, value in kind.items() if trace.kind.get(what) != value]
+        if other:
+            raise InputError(
+                f"{name} was made with another {', '.join(other)}, so that its contextual tokens mean nothing here: "
+                "make new edits with what it was made with."
+            )
+        bank.kept[number] = trace.memory
+        if trace.clean is not None:
+            bank.clean[number] = trace.clean
+    return bank
