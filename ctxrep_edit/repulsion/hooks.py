@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,16 @@ def attach(
 
 def _take_turns(run: Attachment, transformer: nn.Module, size: int, bank: Bank) -> None:
     groups = [range(i, min(i + size, run.particles)) for i in range(0, run.particles, size)]
-    run._handles += Turns(run.adapter, run.particles, lambda: groups, bank).hooked(transformer)
+
+    def check(call: Mapping[str, Any]) -> None:
+        batch = len(call["hidden_states"])
+        if batch % run.particles:
+            raise RepulsionError(
+                f"The transformer was given a batch of {batch}, which is no multiple of the {run.particles} particles "
+                "that pass in turns: attach it for the images per prompt."
+            )
+
+    run._handles += Turns(run.adapter, run.particles, lambda: groups, bank).hooked(transformer, before=check)
 
 
 def _hook(run: Attachment, transformer: nn.Module) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ctxrep_edit.errors import RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.repulsion.bank import Bank
 
@@ -45,11 +44,6 @@ class Turns:
                 return args, call
             if before is not None:
                 before(call)
-            if len(call["hidden_states"]) % self.m:
-                raise RepulsionError(
-                    f"The transformer was given a batch of {len(call['hidden_states'])}, which is no multiple of the "
-                    f"{self.m} particles that pass in turns: attach it for the images per prompt."
-                )
             self.bank.forget()  # what a call that broke off has left
             self._call = call
             return args, self._turn(0)

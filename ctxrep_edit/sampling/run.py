@@ -51,7 +51,7 @@ def sample(
     """
     n = len(seeds) if n is None else n
     pool = None
-    if (settings.oversample or 1) > 1 or n < len(seeds):
+    if (settings.active and (settings.oversample or 1) > 1) or n < len(seeds):
         bank = Bank(noting=False) if bank is None else bank
         pool = Pool(adapter, pipeline, settings, len(seeds), n, bank)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)

@@ -164,7 +164,7 @@ def test_ctxrep_exporters(
     assert len(edits.save(tmp_path / "b", ["json", Notes()])) == 2
     cli_edit(photo, folder, "--export", "notes", "--no-check")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"edit-1.png", "edit-2.png", "source.png", "sheet.png", "edits.json", "notes"}
+    assert written == {"bank.safetensors", "edit-1.png", "edit-2.png", "source.png", "sheet.png", "edits.json", "notes"}
 
 
 def test_ctxrep_exporters_that_go_wrong(picture: Image.Image, pipeline: Any, tmp_path: Path) -> None:
@@ -183,5 +183,5 @@ def test_ctxrep_exporters_that_go_wrong(picture: Image.Image, pipeline: Any, tmp
     with pytest.raises(InputError) as unknown:
         edits.save(tmp_path, ["pngs"])
     assert str(unknown.value) == (
-        "There is no exporter 'pngs': choose one of json, png, report, sheet, or give one of your own."
+        "There is no exporter 'pngs': choose one of bank, json, png, report, sheet, or give one of your own."
     )
