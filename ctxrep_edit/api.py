@@ -33,7 +33,7 @@ def diverse_edit(
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", device: str | None = None, dtype: Any = None, progress: bool = True,
+    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
     on_step: OnStep | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
@@ -67,8 +67,11 @@ def diverse_edit(
         all of the batches before. "auto" takes as many as fit by what one candidate was measured to take on this
         pipeline; a batch that runs out of memory is made again as two halves. The recipe says what the `batches` were.
     bank: where the contextual tokens of finished candidates lie, which repel later ones: "memory", the host's; "disk",
-        files without a name in the folder for temporary ones. "auto" takes the memory, and keeps them for
+        files without a name, in the folder for temporary ones. "auto" takes the memory, and keeps them for
         `EditSet.more` only where that takes at most an eighth of what is free; "off" keeps none.
+    group: of torch.distributed; every rank in it makes this very call with a pipeline on a device of its own, makes its
+        share of the n candidates, repelled from those of all ranks, and returns the whole set. They start at once,
+        without oversampling. A rank that ends, or is silent for the group's time-out, ends the others with an error.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
     on_step: called with (step, steps) after each step; an exception that it raises ends the run.
     instruction_mask: with `prompt_embeds`, which of their tokens are words: bool (tokens,), a tensor, array or list.
@@ -82,6 +85,7 @@ def diverse_edit(
         "strategy": strategy, "strength": strength, "scope": scope, "oversample": oversample, "repulsion": repulsion,
         "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
         "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries, "batch_size": batch_size, "bank": bank,
+        "group": group,
         "device": device, "dtype": dtype, "options": pipeline_kwargs,
     }  # fmt: skip
     return stream(asked, n, each=False, seed=seed, unlike=unlike, progress=progress, on_step=on_step).finish()

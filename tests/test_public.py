@@ -28,7 +28,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Scope": "blocks summary within iterations pooled chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
-    "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",
+    "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks n",
     "Check": "name summary prepare verdicts",
     "Case": "source edits mask instruction first_is_plain round_trip realign restore frames evidence",
     "Verdict": "kept measure value bound reason details not_asked objects to_dict",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.faithfulness.case import Case
     from ctxrep_edit.plugins.adapter import Adapter, Words
     from ctxrep_edit.repulsion.bank import Bank
+    from ctxrep_edit.repulsion.ranks import Ranks
     from ctxrep_edit.results.editset import EditSet
     from ctxrep_edit.settings import Repulsion
 
@@ -44,6 +45,9 @@ class Run:
     new ones for the next time; where a pool passes in turns, those of the turns before; None elsewhere. A strategy may
     ignore it, but for a pool.
 
+    ranks: of torch.distributed, over which the candidates are spread, to be handed to `repelled`; None where all are
+    here.
+
     A strategy may set still: how many of the first candidates are the plain ones, unmoved; contextual_vendi: Vendi
     score of the contextual tokens before and after, each 1 to n; and seeds, if it chose others.
     """
@@ -58,6 +62,7 @@ class Run:
     still: int = 0
     contextual_vendi: tuple[float, float] | None = None
     bank: Bank | None = None
+    ranks: Ranks | None = None
 
     @property
     def n(self) -> int:

@@ -17,6 +17,7 @@ from ctxrep_edit.plugins.adapter import Part as PartName
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
 from ctxrep_edit.repulsion.bank import Bank, Place
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.ranks import Ranks, Shared
 from ctxrep_edit.repulsion.registry import Hooked
 from ctxrep_edit.repulsion.tokens import Part, pooled, positions, spread
 from ctxrep_edit.repulsion.words import words_in
@@ -35,7 +36,7 @@ class Attachment:
     """A repulsion at work on a pipeline. `vendi` holds (before, after) of each block in which particles repelled.
 
     before and after are the Vendi scores of the contextual tokens, averaged over groups: 1 to n, or to k + n where the
-    `bank` has k candidates from which the n particles are repelled too.
+    `bank` has k candidates from which the n particles are repelled too. ranks: over which the particles are spread.
     """
 
     adapter: Adapter
@@ -44,6 +45,7 @@ class Attachment:
     instruction: Words
     clock: Clock
     bank: Bank | None = None
+    ranks: Ranks | None = None
     vendi: list[tuple[float, float]] = field(default_factory=list)
     repelling: bool = False
     _handles: list[RemovableHandle] = field(default_factory=list)
@@ -158,6 +160,8 @@ class Attachment:
         fixed = int(settings.anchor and first)
         pools = self.adapter.scope(settings.scope).pooled
         parts = [pooled(whole) if pools and image else whole for whole, image in zip(wholes, of_the_image, strict=True)]
+        if self.ranks is not None:
+            parts = [Shared(part.tokens, part.where, ranks=self.ranks) for part in parts]
         moved, before, after = (repel_parts if bank is None else functools.partial(bank.repel, place))(
             parts,
             strength=settings.strength * self._share / len(self._blocks) if settings.eta is None else None,
@@ -168,8 +172,9 @@ class Attachment:
             fixed=fixed,
         )
         for i, (whole, part) in enumerate(zip(wholes, parts, strict=True)):
-            if part is not whole:
-                moved[i] = spread(whole, part, moved[i], keep_norm=settings.keep_norm, fixed=fixed)
+            if pools and of_the_image[i]:
+                still = max(0, fixed - part.first) if self.ranks else fixed
+                moved[i] = spread(whole, part, moved[i], keep_norm=settings.keep_norm, fixed=still)
         return moved, before, after
 
     def _selected(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> Chosen:

@@ -18,6 +18,7 @@ from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.attachment import Attachment
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
 from ctxrep_edit.repulsion.turns import Turns
 from ctxrep_edit.repulsion.words import checked_words
@@ -72,6 +73,7 @@ def attach(
     adapter: Adapter | None = None,
     bank: Bank | None = None,
     batch_size: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
@@ -81,7 +83,9 @@ def attach(
         tokens carry the instruction, as bool (tokens,) or as the adapter's `instruction` gives it; None: all. adapter:
         of the pipeline; None finds it. bank: finished candidates from which the particles of each group are repelled
         too, and which notes the tokens of these; see `Bank`. batch_size: how many particles pass through the
-        transformer at a time, each repelled from those before; None: all. With it the batch is one group.
+        transformer at a time, each repelled from those before; None: all. With it the batch is one group. ranks: of
+        torch.distributed, over which the particles that repel one another are spread, `particles` of them here; not
+        with a bank or a batch_size.
     Raises UnknownPipeline, InputError for an unknown scope or an instruction that is no mask, RepulsionError where one
     is attached already or beside a cache or context parallelism.
     """
@@ -98,9 +102,11 @@ def attach(
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
     if batch_size is not None and not (is_count(batch_size) and batch_size <= particles):
         raise InputError(f"batch_size is {batch_size!r}, but must be a whole number of the {particles} particles.")
+    if ranks is not None and (bank is not None or batch_size is not None):
+        raise InputError("Particles that are spread over ranks pass at once: leave bank and batch_size out.")
     if batch_size is not None:
         bank = Bank(noting=False) if bank is None else bank
-    run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank)
+    run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank, ranks)
     transformer = adapter.transformer(pipeline)
     with _attaching:
         if is_repelled(transformer):
@@ -167,6 +173,7 @@ def repelled(
     adapter: Adapter | None = None,
     bank: Bank | None = None,
     batch_size: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Attachment]:
     """`attach` on entering, `detach` on leaving, whatever happens in between; the parameters are those of `attach`.
 
@@ -175,7 +182,7 @@ def repelled(
     """
     run = attach(
         pipeline, repulsion, particles=particles, instruction=instruction, adapter=adapter, bank=bank,
-        batch_size=batch_size,
+        batch_size=batch_size, ranks=ranks,
     )  # fmt: skip
     try:
         yield run

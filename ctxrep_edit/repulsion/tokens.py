@@ -63,6 +63,11 @@ class Part:
         return out
 
     @property
+    def first(self) -> int:
+        """How many particles come before those in `tokens`."""
+        return len(self.before)
+
+    @property
     def length(self) -> int:
         """How many tokens of each particle take part."""
         if isinstance(self.where, slice):
@@ -161,9 +166,10 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
     mix: C, (n, n), those before counted, which have no part in the result. As sum_j C_ij c_j = (sum_j C_ij) c_1 +
     sum_j>1 C_ij (c_j - c_1), float32 loses nothing to mixes in which large parts cancel.
     """
-    tokens, mix = part.tokens, mix[fixed:].copy()
+    tokens, first = part.tokens, part.first
+    own = slice(max(first, fixed), first + len(tokens))  # of all particles, those that move here
+    still, mix = own.start - first, mix[own].copy()
     mix[:, 0] = mix.sum(1)
-    still = fixed - len(part.before)
     if part.where is None:
         out = torch.empty_like(tokens)
         out[:still] = tokens[:still]
@@ -174,14 +180,14 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
     moved = tokens.new_empty(0)
     for where, block in part.blocks():
         room = _exact(block, room)  # (n, k, dim)
-        C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (n - fixed, n)
+        C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (own, n)
         if moved.shape[1:] != room.shape[1:]:
-            moved = room.new_empty(len(C), *room.shape[1:])  # (n - fixed, k, dim)
-        wanted = torch.linalg.vector_norm(room[fixed:], dim=-1, keepdim=True) if keep_norm else None  # (..., k, 1)
+            moved = room.new_empty(len(C), *room.shape[1:])  # (own, k, dim)
+        wanted = torch.linalg.vector_norm(room[own], dim=-1, keepdim=True) if keep_norm else None  # (own, k, 1)
         _take_first_out(room)
         torch.mm(C, room.flatten(1), out=moved.flatten(1))
         if wanted is not None:
-            norm = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)  # (n - fixed, k, 1)
+            norm = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)  # (own, k, 1)
             moved *= torch.where(norm > 0, wanted / norm, 1.0)
         if part.rows is None:
             out[still:, where] = moved.to(out.dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.plugins.contracts import Check, Strategy
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.sampling.options import rows_of_their_own
 from ctxrep_edit.settings import Repulsion, is_count
@@ -104,3 +105,27 @@ def one_batch(strategy: Strategy, settings: Repulsion, options: Mapping[str, Any
     if settings.active and not strategy.repels:
         return f"{strategy.name} knows nothing of other batches: make all {n} in one, or take another strategy"
     return None
+
+
+def spread_over(
+    group: Any, n: int, strategy: Strategy, settings: Repulsion, oversample: int | None, batch_size: Any,
+    on_unfaithful: str, unlike: Any,
+) -> Ranks | None:  # fmt: skip
+    """The ranks over which n candidates are spread; None without a group. All ranks call this."""
+    if group is None:
+        return None
+    for name, wrong in {
+        "oversample": (oversample or 1) > 1, "batch_size": batch_size != "auto", "unlike": bool(unlike),
+        "on_unfaithful='retry'": on_unfaithful == "retry",
+        f"strategy {strategy.name!r}": settings.active and not strategy.repels,
+    }.items():  # fmt: skip
+        if wrong:
+            raise InputError(
+                f"Candidates that are spread over the ranks of a group are made at once: leave {name} out."
+            )
+    ranks = Ranks.of(group, 0)
+    size = len(ranks.counts)
+    if n < size:
+        raise InputError(f"n is {n}, but the group has {size} ranks, each of which makes one at least: ask for {size}.")
+    ranks.counts = [n // size + (rank < n % size) for rank in range(size)]
+    return ranks

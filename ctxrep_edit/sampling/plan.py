@@ -17,6 +17,7 @@ from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import profile, settings_for
 from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.asked import (
     BankKind,
@@ -27,6 +28,7 @@ from ctxrep_edit.sampling.asked import (
     check_said,
     check_switches,
     one_batch,
+    spread_over,
     words_given,
 )
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
@@ -54,8 +56,8 @@ class Plan:
     text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
     retries, realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made
     at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
-    for later ones, None: where it is small. kind: what these must share with it, see `traces`. recipe: all of it, as
-    JSON takes it.
+    for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which they
+    are spread, None: all are made here. recipe: all of it, as JSON takes it.
     """
 
     source: Source
@@ -77,15 +79,24 @@ class Plan:
     bank: Bank
     keep: bool | None
     kind: Mapping[str, Any]
+    ranks: Ranks | None
     recipe: Mapping[str, Any]
     progress: bool = True
     on_step: OnStep | None = None
     _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def here(self) -> range:
+        """The numbers of the candidates that this process makes."""
+        if self.ranks is None:
+            return range(len(self.seeds))
+        return range(self.ranks.first, self.ranks.first + self.ranks.counts[self.ranks.rank])
+
+    @property
     def together(self) -> bool:
         """Whether its candidates can only be made in one batch."""
-        return one_batch(self.strategy, self.settings, self.options, len(self.seeds)) is not None
+        alone = one_batch(self.strategy, self.settings, self.options, len(self.seeds))
+        return self.ranks is not None or alone is not None
 
     def beside(self, numbers: Sequence[int], begin: int) -> list[int]:
         """Seeds of what starts beside the candidates of these numbers. begin: the seed from which the set counts."""
@@ -128,7 +139,7 @@ def plan(
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", device: str | None = None, dtype: Any = None, progress: bool = True,
+    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
     on_step: OnStep | None = None, options: Mapping[str, Any] = NONE,
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
@@ -158,19 +169,24 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = _settings(pipeline, adapter, mover, repulsion, strength, scope, oversample)
-    if (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from, and plain ones do not
+    ranks = spread_over(group, n, mover, settings, oversample, batch_size, on_unfaithful, unlike)
+    if (
+        ranks is not None or (n == 1 and not unlike) or not settings.active
+    ):  # one alone has nothing to differ from, and plain ones do not
         settings = replace(settings, oversample=1)
     at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options)
     check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)
+    at_once = at_once if ranks is None else ranks.counts[ranks.rank]
     particles.check_memory(pipeline, n, size, at_once)
     if restore:
         particles.check_restored(n, source.size)
     if allowed is not None:
         shrink_mask(allowed, size)
     seeds = particles.seeds(seed, n * settings.oversample)[:n]
+    seeds = seeds if ranks is None else ranks.told(seeds)[0]
     request = Request(source, instruction, (), size, steps, allowed)
     check_options(pipeline, options, inspect.signature(plan).parameters)
     words = words_given(instruction_mask, options)
@@ -178,16 +194,19 @@ def plan(
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
-    told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, KEEP[bank], on_disk=bank == "disk")
+    keep = KEEP[bank] if ranks is None else False
+    told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
     if told.kept:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        on_unfaithful, retries, realign, restore, at_once, told, KEEP[bank], kind, recipe, progress, on_step,
+        on_unfaithful, retries, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step,
     )  # fmt: skip
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
     recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
+    if ranks is not None and len({repr((seeds, said)) for said in ranks.told(recipe)}) > 1:
+        raise InputError("The ranks were asked for different things: give all the same picture, words and options.")
     return made
 
 

@@ -17,6 +17,7 @@ from ctxrep_edit.faithfulness.judgement import judge
 from ctxrep_edit.imaging import shrink_mask, to_tensor
 from ctxrep_edit.plugins.contracts import Check, Run, Verdict
 from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.run import round_trip, sample
@@ -126,7 +127,9 @@ class _Rounds:
     def _prepare(self, settings: Repulsion, needed: bool) -> None:
         """What the bank is to note of the batch at hand. needed: whether anything in this run will need it."""
         plan, bank = self.plan, self.plan.bank
-        bank.noting = plan.strategy.repels and settings.active and (needed or plan.keep is not False)
+        bank.noting = (
+            plan.ranks is None and plan.strategy.repels and settings.active and (needed or plan.keep is not False)
+        )
         bank.spare = not needed and plan.keep is None
 
     def _batch(self, seeds: Sequence[int], more: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
@@ -137,7 +140,7 @@ class _Rounds:
             images, run, self.stopped = sample(
                 plan.pipeline, plan.adapter, plan.strategy, settings, arguments, [*seeds, *more],
                 progress=plan.progress, on_step=self._on_step, n=len(seeds), words=plan.words,
-                bank=bank if bank.noting or bank.kept else None,
+                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks,
             )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run
@@ -152,8 +155,13 @@ def _first(rounds: _Rounds) -> Iterator[Candidates]:
     plan, found = rounds.plan, None
     n = len(plan.seeds)
     again = plan.on_unfaithful == "retry"
-    for batch, images, run in rounds.make(range(n), plan.seeds, plan.settings, begin=plan.seeds[0], again=again):
+    here = plan.here
+    for batch, images, run in rounds.make(
+        here, plan.seeds[here.start : here.stop], plan.settings, begin=plan.seeds[0], again=again
+    ):
         strengths = [_strength(plan.settings, row, run) for row in range(len(batch))]
+        if plan.ranks is not None:
+            batch, images, strengths = _from_all(plan.ranks, batch, images, strengths, run)
         if found is None:
             still = run.still if plan.settings.active else n
             case = _case(plan, images, 0 < still < n)
@@ -167,6 +175,17 @@ def _first(rounds: _Rounds) -> Iterator[Candidates]:
             stopped=rounds.stopped,
         )  # fmt: skip
         yield found
+
+
+def _from_all(
+    ranks: Ranks, batch: list[int], images: Tensor, strengths: list[float | None], run: Run
+) -> tuple[list[int], Tensor, list[float | None]]:
+    """What all ranks have made, in order, on each of them; what the strategy noted, too."""
+    told = ranks.told((batch, images.numpy(), strengths, [*run.seeds], run.still))
+    numbers, pictures, moved, seeds, still = zip(*told, strict=True)
+    run.seeds, run.still = [seed for some in seeds for seed in some], sum(still)
+    whole = torch.cat([torch.from_numpy(some) for some in pictures])  # (n, 3, h, w)
+    return [i for some in numbers for i in some], whole, [one for some in moved for one in some]
 
 
 def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:

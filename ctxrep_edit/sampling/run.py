@@ -15,6 +15,7 @@ from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
@@ -39,10 +40,11 @@ def sample(
     n: int | None = None,
     words: Words = None,
     bank: Bank | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Run, bool]:
     """Makes one candidate per seed, or the `n` of them that differ most. Strength 0 asks no strategy.
 
-    words, bank: `instruction` and `bank` of `Run`, where known.
+    words, bank, ranks: `instruction`, `bank` and `ranks` of `Run`, where known.
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
     pipeline's own `_interrupt` in a callback.
 
@@ -83,10 +85,15 @@ def sample(
             held.enter_context(pool.at_work(transformer))
         words = adapter.instruction(pipeline, arguments) if words is None else words
         alone = replace(settings, oversample=1)  # starting and choosing is done around the strategy
-        run = Run(pipeline, adapter, call, arguments, seeds[:n], alone, words, bank=bank)
+        run = Run(pipeline, adapter, call, arguments, seeds[:n], alone, words, bank=bank, ranks=ranks)
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n
+    elif ranks is not None and not ranks.crossed:
+        raise PluginError(
+            f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
+            "those of other ranks: mend it, or make all of them in one process."
+        )
     if pool is not None:
         if n < len(seeds) and not pool.bank.noted:
             raise PluginError(

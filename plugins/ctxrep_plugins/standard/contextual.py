@@ -27,8 +27,9 @@ class Contextual(Strategy):
             instruction=run.instruction,
             adapter=run.adapter,
             bank=run.bank,
+            ranks=run.ranks,
         ) as attachment:
             images = run.call()
-        run.still = int(run.settings.anchor)
+        run.still = int(run.settings.anchor and (run.ranks is None or run.ranks.rank == 0))
         run.contextual_vendi = attachment.mean_vendi
         return images
