@@ -51,6 +51,11 @@ class Ranks:
             dist.all_gather_object(heard, value, group=self.group)
         return heard
 
+    def agree(self, value: Any) -> None:
+        """Raises InputError where not all ranks say the same."""
+        if len({repr(said) for said in self.told(value)}) > 1:
+            raise InputError("The ranks were asked for different things: give all the same picture, words and options.")
+
     def gathered(self, own: Tensor) -> Tensor:
         """The rows of all ranks, (n, ...), of this rank's, (counts[rank], ...)."""
         self.crossed = True

@@ -38,6 +38,8 @@ from ctxrep_edit.sampling.traces import bank_of, kind_of
 from ctxrep_edit.settings import Repulsion, completed
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ctxrep_edit.plugins.adapter import Words
     from ctxrep_edit.results.edit import Edit
 
@@ -180,11 +182,7 @@ def plan(
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)
     at_once = at_once if ranks is None else ranks.counts[ranks.rank]
-    particles.check_memory(pipeline, n, size, at_once)
-    if restore:
-        particles.check_restored(n, source.size)
-    if allowed is not None:
-        shrink_mask(allowed, size)
+    _check_room(pipeline, n, size, at_once, source.size if restore else None, allowed)
     seeds = particles.seeds(seed, n * settings.oversample)[:n]
     seeds = seeds if ranks is None else ranks.told(seeds)[0]
     request = Request(source, instruction, (), size, steps, allowed)
@@ -205,9 +203,26 @@ def plan(
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
     recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
-    if ranks is not None and len({repr((seeds, said)) for said in ranks.told(recipe)}) > 1:
-        raise InputError("The ranks were asked for different things: give all the same picture, words and options.")
+    if ranks is not None:
+        ranks.agree(recipe)
     return made
+
+
+def _check_room(
+    pipeline: Any,
+    n: int,
+    size: tuple[int, int],
+    at_once: int | None,
+    restored: tuple[int, int] | None,
+    allowed: Image.Image | None,
+) -> None:
+    """Whether the candidates fit in memory, at their size and, where they are to be restored, at the source's; and
+    whether of the mask anything is left at theirs."""
+    particles.check_memory(pipeline, n, size, at_once)
+    if restored is not None:
+        particles.check_restored(n, restored)
+    if allowed is not None:
+        shrink_mask(allowed, size)
 
 
 def _bank(
