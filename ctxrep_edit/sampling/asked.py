@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.plugins.contracts import Check, Strategy
+from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.sampling.options import rows_of_their_own
-from ctxrep_edit.settings import Repulsion, is_count
+from ctxrep_edit.settings import Repulsion, completed, is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Adapter, Words
@@ -67,6 +69,40 @@ def words_given(mask: Any, options: Mapping[str, Any]) -> Words:
             "instruction_mask says which tokens of prompt_embeds are words, but none are given: leave it out."
         )
     return checked_words(mask, "instruction_mask")
+
+
+def settings_asked(
+    pipeline: Any,
+    adapter: Adapter,
+    strategy: Strategy,
+    settings: Repulsion | None,
+    strength: float | str,
+    scope: str | None,
+    oversample: int | None,
+) -> Repulsion:
+    """The settings of the repulsion, complete; `settings` and what is said beside them, which wins."""
+    if not strategy.repels and (settings, scope, oversample) != (None, None, None):
+        raise InputError(
+            f"The strategy {strategy.name} takes a strength only: leave scope, oversample and repulsion out."
+        )
+    if not isinstance(settings, Repulsion | None):
+        raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
+    asked = settings or Repulsion()
+    if scope is not None:
+        asked = replace(asked, scope=scope)
+    if oversample is not None:
+        asked = replace(asked, oversample=oversample)
+    if strength is None:
+        raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")
+    if not isinstance(strength, str):
+        asked = replace(asked, strength=strength, eta=None)
+    elif strength != "auto":
+        raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
+    if not strategy.repels:
+        return completed(asked, Repulsion(strength=strategy.strength))
+    if oversample is not None and oversample > 1 and not completed(asked).active:
+        raise InputError(f"oversample is {oversample}, but with strength 0 nothing repels: leave one of them out.")
+    return settings_for(pipeline, asked, adapter)
 
 
 def check_batches(

@@ -15,7 +15,7 @@ from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, r
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
-from ctxrep_edit.plugins.profiles import profile, settings_for
+from ctxrep_edit.plugins.profiles import profile
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles, pipelines
@@ -28,6 +28,7 @@ from ctxrep_edit.sampling.asked import (
     check_said,
     check_switches,
     one_batch,
+    settings_asked,
     spread_over,
     words_given,
 )
@@ -35,7 +36,7 @@ from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_op
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.sampling.traces import bank_of, kind_of
-from ctxrep_edit.settings import Repulsion, completed
+from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -170,7 +171,7 @@ def plan(
     pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
-    settings = _settings(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, on_unfaithful, unlike)
     if (
         ranks is not None or (n == 1 and not unlike) or not settings.active
@@ -245,39 +246,6 @@ def _bank(
     kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or keep is not False) else {}
     chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
     return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind
-
-
-def _settings(
-    pipeline: Any,
-    adapter: Adapter,
-    strategy: Strategy,
-    settings: Repulsion | None,
-    strength: float | str,
-    scope: str | None,
-    oversample: int | None,
-) -> Repulsion:
-    if not strategy.repels and (settings, scope, oversample) != (None, None, None):
-        raise InputError(
-            f"The strategy {strategy.name} takes a strength only: leave scope, oversample and repulsion out."
-        )
-    if not isinstance(settings, Repulsion | None):
-        raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
-    asked = settings or Repulsion()
-    if scope is not None:
-        asked = replace(asked, scope=scope)
-    if oversample is not None:
-        asked = replace(asked, oversample=oversample)
-    if strength is None:
-        raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")
-    if not isinstance(strength, str):
-        asked = replace(asked, strength=strength, eta=None)
-    elif strength != "auto":
-        raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
-    if not strategy.repels:
-        return completed(asked, Repulsion(strength=strategy.strength))
-    if oversample is not None and oversample > 1 and not completed(asked).active:
-        raise InputError(f"oversample is {oversample}, but with strength 0 nothing repels: leave one of them out.")
-    return settings_for(pipeline, asked, adapter)
 
 
 def _recipe(
