@@ -2,7 +2,7 @@
 # make test    the same environment with the test tools: make lint, then pytest
 # make lint    what needs no running: ruff, its formatter, mypy, import-linter
 # make docs    draws the picture of the imports anew, and builds the site into out/site/; a warning is an error
-# make bench   a short look at the benchmarks, a few minutes: the seam of restored edits, and spread on one crop
+# make bench   a short look at the benchmarks, a few minutes: the seam of restored edits, spread on one crop, batches
 # make clean   removes .venv, out/ and caches inside the repository; the LPIPS weights stay in the user's cache folder
 #
 # PYTHON names the interpreter that makes .venv: make test PYTHON=python3.12
@@ -37,6 +37,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/ctxrep-edit weights
 	$(BIN)/python tests/benchmarks/seam.py --photos 1
 	$(BIN)/ctxrep-edit bench spread --photos 1
+	$(BIN)/python tests/benchmarks/batches.py -n 6 --batch 2 --batch 0
 
 clean:
 	rm -rf $(VENV) out dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

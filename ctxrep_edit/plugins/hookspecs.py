@@ -68,7 +68,7 @@ def ctxrep_edit_started(instruction: str, n: int, recipe: Mapping[str, Any]) -> 
 
 @hookspec
 def ctxrep_candidate_ready(edit: Edit, n: int) -> None:
-    """One of `n` candidates is made and judged. They come in order, one call each."""
+    """One of `n` candidates is made and judged. They come one call each, as soon as their batch is done."""
 
 
 @hookspec

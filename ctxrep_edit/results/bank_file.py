@@ -66,7 +66,10 @@ def write_bank(edits: EditSet, file: Path) -> None:
     }  # fmt: skip
     # joined sets may hold one tensor twice, which a file may not
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    file.touch()
+    mode = file.stat().st_mode  # as other files get it; safetensors lets nobody else read
     save_file(tensors, file, {BANK_FORMAT: FORMAT, "stated": encode_json(stated, None)})
+    file.chmod(mode)
 
 
 def with_bank(edits: EditSet, file: Path) -> EditSet:

@@ -65,8 +65,10 @@ def one_by_one(pipeline: Any) -> Iterator[None]:
 
 
 @contextmanager
-def borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
+def borrowed(pipeline: Any, progress: bool, what: str = "editing") -> Iterator[None]:
     """Lends the pipeline a scheduler of its own and our progress bar; gives back what it had, whatever happens.
+
+    what: the bar says.
 
     After an exception it also resets what the pipeline itself resets at the end of a run only: caches, offloading.
     """
@@ -74,7 +76,7 @@ def borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
     own = copy.deepcopy(scheduler)
     try:
         pipeline.scheduler = own
-        pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
+        pipeline.set_progress_bar_config(**{"desc": what, **(bar or {}), "disable": not progress})
         yield
     except BaseException:
         pipeline.maybe_free_model_hooks()

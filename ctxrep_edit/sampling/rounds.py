@@ -102,7 +102,7 @@ class _Rounds:
             alone = settings.anchor and len(batch) == 1  # stays whatever starts beside it
             more = () if alone or settings.oversample == 1 else self.plan.beside(batch, begin)
             try:
-                made = self._batch([todo[i] for i in batch], more, settings)
+                made = self._batch(batch, [todo[i] for i in batch], more, settings)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -132,18 +132,29 @@ class _Rounds:
         )
         bank.spare = not needed and plan.keep is None
 
-    def _batch(self, seeds: Sequence[int], more: Sequence[int], settings: Repulsion) -> tuple[Tensor, Run]:
+    def _batch(
+        self, numbers: Sequence[int], seeds: Sequence[int], more: Sequence[int], settings: Repulsion
+    ) -> tuple[Tensor, Run]:
         plan, bank = self.plan, self.plan.bank
         arguments = plan.arguments([*seeds, *more])
         self._done, began = self._last, time.perf_counter()
         with self._sizes.measured(len(seeds)):
             images, run, self.stopped = sample(
                 plan.pipeline, plan.adapter, plan.strategy, settings, arguments, [*seeds, *more],
-                progress=plan.progress, on_step=self._on_step, n=len(seeds), words=plan.words,
+                progress=plan.progress and self._title(numbers), on_step=self._on_step, n=len(seeds), words=plan.words,
                 bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks,
             )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run
+
+    def _title(self, numbers: Sequence[int]) -> str:
+        """What the progress bar says of these candidates."""
+        n = len(self.plan.seeds)
+        if len(numbers) == n:
+            return "editing"
+        first, last = min(numbers) + 1, max(numbers) + 1
+        few = f"{first} to {last}" if len(numbers) == last - first + 1 > 1 else ", ".join(str(i + 1) for i in numbers)
+        return f"editing {few} of {n}"
 
     def _on_step(self, step: int, steps: int) -> None:
         self._last = self._done + step

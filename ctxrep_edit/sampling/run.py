@@ -35,7 +35,7 @@ def sample(
     arguments: Mapping[str, Any],
     seeds: Sequence[int],
     *,
-    progress: bool,
+    progress: bool | str,
     on_step: OnStep | None,
     n: int | None = None,
     words: Words = None,
@@ -44,7 +44,8 @@ def sample(
 ) -> tuple[Tensor, Run, bool]:
     """Makes one candidate per seed, or the `n` of them that differ most. Strength 0 asks no strategy.
 
-    words, bank, ranks: `instruction`, `bank` and `ranks` of `Run`, where known.
+    progress: whether there is a bar, or what it says. words, bank, ranks: `instruction`, `bank` and `ranks` of `Run`,
+    where known.
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
     pipeline's own `_interrupt` in a callback.
 
@@ -77,7 +78,7 @@ def sample(
             raise RepulsionError(
                 "A repulsion is attached to this pipeline already, which would be part of these edits: detach it first."
             )
-        held.enter_context(borrowed(pipeline, progress))
+        held.enter_context(borrowed(pipeline, bool(progress), progress if isinstance(progress, str) else "editing"))
         held.enter_context(one_by_one(pipeline))
         if adapter.draws_unasked:
             held.enter_context(seeded(seeds[0]))

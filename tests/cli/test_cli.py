@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 from command_line import call
+from ctxrep_plugins.standard import Contextual
 from PIL import Image
 
-from ctxrep_edit import BrokenPlugin, EmbeddedModel, WeightsError
+from ctxrep_edit import BrokenPlugin, EditSet, EmbeddedModel, Run, WeightsError
 from ctxrep_edit.faithfulness import lpips_weights
 from ctxrep_edit.imaging import exif_with, read_source
 
@@ -284,3 +285,21 @@ def test_imports_are_light(code: str) -> None:
     check = f"{code}\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
     done: Any = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_done_when_a_run_ends_is_written(
+    photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, calls = Contextual.sample, []
+
+    def twice(self: Contextual, run: Run) -> Any:
+        calls.append(run.n)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return make(self, run)
+
+    monkeypatch.setattr(Contextual, "sample", twice)
+    result = call(photo, "change the light", "-n", 4, "--batch-size", 2, "-o", tmp_path, "--model", folder)
+    assert result.exit_code != 0
+    assert f"2 of 4 edits were done; they are in {tmp_path}" in result.stderr
+    assert len(EditSet.load(tmp_path)) == 2

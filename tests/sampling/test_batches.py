@@ -302,3 +302,14 @@ def test_without_a_listener_a_set_is_judged_once(pipeline: Any, picture: Image.I
     check = Objects([])
     six(picture, pipeline=pipeline, batch_size=2, preserve=[check])
     assert [len(some) for some in check.seen] == [2, 4, 6]
+
+
+def test_the_bar_says_which_are_made(pipeline: Any, picture: Image.Image, capfd: pytest.CaptureFixture[str]) -> None:
+    edit(picture, n=5, pipeline=pipeline, batch_size=2, progress=True)
+    said = capfd.readouterr().err
+    assert all(f"editing {which} of 5: 100%" in said for which in ("1 to 2", "3 to 4", "5"))
+    edit(picture, n=2, pipeline=pipeline, progress=True)
+    assert "editing: 100%" in capfd.readouterr().err
+    made = stream_edits(picture, tiny.WORDS, 4, pipeline=pipeline, preserve=[Objects([[0, 2]])], on_unfaithful="retry")
+    assert len(made.finish()) == 4
+    assert "editing 1, 3 of 4: 100%" in capfd.readouterr().err
