@@ -23,8 +23,8 @@ PUBLIC = """
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance draws_unasked references may_lack classes transformer "
-    "scope timestep guided text_length generated rows instruction encode decode size arguments",
-    "Scope": "blocks summary within iterations pooled chosen",
+    "scope timestep guided text_length generated denoises rows instruction encode decode size arguments",
+    "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank n",

@@ -33,7 +33,9 @@ class Scope:
     summary: one line for people. within: from such an attribute to the share of its blocks that repel, as (first, last)
     with 0 <= first < last <= 1; all of them where nothing is said. iterations: M that goes with it, where the caller
     says none; None: the model's. pooled: whether of the image tokens that repel the mean alone does, so that all of
-    them move alike; not, where tokens of one place repel those of the same place.
+    them move alike; not, where tokens of one place repel those of the same place. channels: from such an attribute to
+    the share of the text tokens' channels that repel, as (first, last), where the transformer writes over the others
+    before the next block; all of them where nothing is said.
     """
 
     blocks: Mapping[str, frozenset[Part]]
@@ -41,6 +43,7 @@ class Scope:
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     iterations: int | None = None
     pooled: bool = False
+    channels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def chosen(self, attribute: str, count: int) -> range:
         """Which of `count` blocks repel, at least one."""
@@ -120,9 +123,15 @@ class Adapter(ABC):
         """How many text tokens the blocks are given; in the one tensor of "joint" blocks they come first."""
         return int(call["encoder_hidden_states"].shape[1])
 
-    def generated(self, call: Mapping[str, Any]) -> int | None:
-        """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""
+    def generated(self, call: Mapping[str, Any]) -> int | torch.Tensor | None:
+        """Which tokens of the image stream are the picture being made: how many, where they come first, else bool
+        (tokens,); None: all of them. Asked where the transformer is given another number of tokens than before."""
         return None
+
+    def denoises(self, call: Mapping[str, Any]) -> bool:
+        """Whether a call of the transformer is one of a timestep; one that only fills a cache from the references is
+        none, and is left alone."""
+        return True
 
     def rows(self, call: Mapping[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
         """The keyword arguments of a call of the transformer with these rows of its batch alone.

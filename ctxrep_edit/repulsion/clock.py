@@ -116,6 +116,8 @@ def before_each_call(run: Run, change: Callable[[Clock, dict[str, Any]], None]) 
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def hook(module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not run.adapter.denoises(call):
+            return args, call
         clock.tick(call)
         call = dict(call)
         if clock.conditional:

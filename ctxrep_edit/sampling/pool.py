@@ -118,7 +118,7 @@ class Pool:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _narrow(self, module: nn.Module, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Gives the transformer the rows of the first turn."""
-        if self._turning:
+        if self._turning or not self.adapter.denoises(call):
             return args, call
         self._clock.tick(call)
         self._call = call
