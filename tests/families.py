@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ctxrep_adapters import shared
 
 from ctxrep_edit import Adapter
 from ctxrep_edit.testing import AdapterConformance
@@ -17,6 +18,11 @@ class FamilyConformance(AdapterConformance):
 
     size = (96, 64)
     steps = 2
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Adapters that choose a size ask for 96 x 64 pixels instead of a megapixel."""
+        monkeypatch.setattr(shared, "MEGAPIXEL", 96 * 64)
 
     @pytest.fixture
     def pipeline(self, family: Any) -> Any:

@@ -57,7 +57,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def pipeline(cls: type = QwenImageEditPipeline) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        words = _tokenizer()
+        words = tokenizer()
         seeing = Qwen2VLImageProcessor(min_pixels=4 * 28 * 28, max_pixels=16 * 28 * 28)
         vae = Certain(
             base_dim=8, z_dim=CHANNELS, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[False, False],
@@ -80,7 +80,7 @@ def pipeline(cls: type = QwenImageEditPipeline) -> Any:
     return made
 
 
-def _tokenizer() -> Qwen2TokenizerFast:
+def tokenizer() -> Qwen2TokenizerFast:
     """Each byte is a token."""
     vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *vision]

@@ -52,11 +52,11 @@ def first_frame(call: Mapping[str, Any]) -> int:
     return int((ids[:, 0] == 0).sum())
 
 
-def by_area(width: int, height: int, unit: int, pixels: int = MEGAPIXEL) -> tuple[int, int]:
-    """Sides in multiples of `unit`, in about that aspect, of `pixels` at most and as nearly as can be."""
-    scale = (pixels / (width * height)) ** 0.5
+def by_area(width: int, height: int, unit: int) -> tuple[int, int]:
+    """Sides in multiples of `unit`, in about that aspect, of a megapixel at most and as nearly as can be."""
+    scale = (MEGAPIXEL / (width * height)) ** 0.5
     wide, high = (max(1, round(side * scale / unit)) for side in (width, height))
-    while wide * high * unit**2 > pixels and max(wide, high) > 1:
+    while wide * high * unit**2 > MEGAPIXEL and max(wide, high) > 1:
         wide, high = (wide - 1, high) if wide >= high else (wide, high - 1)
     return wide * unit, high * unit
 
