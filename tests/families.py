@@ -18,6 +18,7 @@ class FamilyConformance(AdapterConformance):
 
     size = (96, 64)
     steps = 2
+    tokens_of_the_source = True  # in the image stream, beside the generated ones
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +34,7 @@ class FamilyConformance(AdapterConformance):
         one, other = self.watch(pipeline, adapter), self.watch(pipeline, adapter, seeds=(2, 3))
         length, made = layout(adapter, one, other)
         told = telling(adapter, one, self.watch(pipeline, adapter, instruction=OTHER_INSTRUCTION), length)
-        assert not made.all(), "Nothing in the image stream shows the source."
+        assert self.tokens_of_the_source == (not made.all())
         for name, scope in adapter.scopes.items():
             hooked = 0
             for seen in self.watch(pipeline, adapter, self.settings(adapter, name, self.steps)).blocks:
