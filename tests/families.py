@@ -21,7 +21,7 @@ class FamilyConformance(AdapterConformance):
     tokens_of_the_source = True  # in the image stream, beside the generated ones
 
     @pytest.fixture(autouse=True)
-    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes_are_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Adapters that choose a size ask for 96 x 64 pixels instead of a megapixel."""
         monkeypatch.setattr(shared, "MEGAPIXEL", 96 * 64)
 

@@ -69,7 +69,7 @@ def pipeline(cls: type = QwenImageEditPipeline) -> Any:
         )  # fmt: skip
         transformer.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
         made = cls(
-            FlowMatchEulerDiscreteScheduler(), vae.eval(), _encoder(words), words,
+            FlowMatchEulerDiscreteScheduler(), vae.eval(), encoder(words), words,
             Qwen2VLProcessor(seeing, words, Qwen2VLVideoProcessor()), transformer.eval(),
         )  # fmt: skip
     shorter = made.prompt_template_encode.partition(SYSTEM)
@@ -88,7 +88,7 @@ def tokenizer() -> Qwen2TokenizerFast:
     return Qwen2TokenizerFast(vocab=vocab, merges=[], pad_token=special[0], additional_special_tokens=special[1:])
 
 
-def _encoder(words: Qwen2TokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+def encoder(words: Qwen2TokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     number = words.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config={

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, ONE_LIST, VideoAutoencoder, asked, mask_of, of_its_own_size, words_before
+from ctxrep_adapters.shared import CAUTIOUS, VideoAutoencoder, asked, mask_of, of_its_own_size, one_list, words_before
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -24,7 +24,7 @@ class QwenImageEdit(VideoAutoencoder):
     name = "qwen-image-edit"
     pipelines: tuple[str, ...] = ("QwenImageEditPipeline",)
     streams = {"transformer_blocks": ("text", "image")}
-    scopes = ONE_LIST
+    scopes = one_list()
     default = CAUTIOUS
     guidance = "calls"
 

@@ -20,16 +20,20 @@ CAUTIOUS = Repulsion(scope="middle", strength=0.5, window=0.1, schedule="linear"
 """The default of families that were tried on random weights alone: weaker than what the measured ones take, and no
 further candidates."""
 
-ONE_LIST = {
-    "context": Scope({DOUBLE: WORDS}, "instruction tokens"),
-    "middle": Scope(
-        {DOUBLE: WORDS | MADE},
-        "instruction and generated-image tokens of the middle half of the blocks",
-        within={DOUBLE: (0.25, 0.75)},
-    ),
-    "generated": Scope({DOUBLE: WORDS | MADE}, "instruction and generated-image tokens"),
-}
-"""Scopes of a transformer with one list of blocks."""
+
+def one_list(blocks: str = DOUBLE) -> dict[str, Scope]:
+    """Scopes of a transformer with one list of blocks, of that name."""
+    return {
+        "context": Scope({blocks: WORDS}, "instruction tokens"),
+        "middle": Scope(
+            {blocks: WORDS | MADE},
+            "instruction and generated-image tokens of the middle half of the blocks",
+            within={blocks: (0.25, 0.75)},
+        ),
+        "generated": Scope({blocks: WORDS | MADE}, "instruction and generated-image tokens"),
+    }
+
+
 TWO_LISTS = {
     "context": Scope({DOUBLE: WORDS}, "instruction tokens of the double blocks"),
     "middle": Scope(
@@ -70,10 +74,10 @@ def resized(request: Request) -> Image.Image:
 
 def of_its_own_size(adapter: Adapter, pipeline: Any, request: Request) -> Image.Image:
     """The picture for a pipeline that takes no size, but makes one of its aspect. Raises InputError for another one."""
-    if adapter.size(pipeline, *request.image.size) == tuple(request.size):
-        return request.image
     if adapter.size(pipeline, *request.size) == tuple(request.size):
         return resized(request)
+    if adapter.size(pipeline, *request.image.size) == tuple(request.size):
+        return request.image
     width, height = adapter.size(pipeline, *request.image.size)
     raise InputError(
         f"{type(pipeline).__name__} chooses its size by the picture's aspect, {width} x {height} here, and cannot make "
@@ -105,12 +109,13 @@ def asked(request: Request, image: Any, *, sized: bool = True) -> dict[str, Any]
 
 def words_before(tail: int, words: int) -> Callable[[Mapping[str, Any]], torch.Tensor]:
     """Marks the `words` text tokens before the last `tail` ones, however many stand before them, such as those of a
-    picture."""
+    picture. Padding, if any, comes after all of them."""
     import torch
 
     def mask(call: Mapping[str, Any]) -> torch.Tensor:
         places = torch.arange(call["encoder_hidden_states"].shape[1], device="cpu")  # (tokens,)
-        end = len(places) - tail
+        real = call.get("encoder_hidden_states_mask")  # (batch, tokens)
+        end = (len(places) if real is None else int(real[-1].sum())) - tail
         return (places >= end - words) & (places < end)
 
     return mask

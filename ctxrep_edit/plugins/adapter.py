@@ -88,6 +88,9 @@ class Adapter(ABC):
 
     draws_unasked: ClassVar[bool] = False
     """Whether its pipelines draw noise past the generators that they are given."""
+    decodes_fewer: ClassVar[bool] = True
+    """Whether its pipelines go on with fewer latents where a callback leaves fewer after the last step. Where not, all
+    candidates of a pool are decoded."""
     references: ClassVar[int] = 0
     """How many pictures its pipelines take at most beside the one that is edited."""
     may_lack: ClassVar[Sequence[str]] = ()

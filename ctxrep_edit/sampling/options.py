@@ -73,7 +73,7 @@ def call_arguments(asked: Mapping[str, Any], options: Mapping[str, Any], n: int)
     """
     arguments = {**asked, **{ALIAS.get(name, name): value for name, value in options.items()}}
     if options.get("prompt_embeds") is not None:  # one row each, in place of the words
-        arguments |= {"prompt": None, "num_images_per_prompt": 1}
+        arguments |= {"prompt": None, **({"num_images_per_prompt": 1} if "num_images_per_prompt" in asked else {})}
     for name, value in options.items():
         if name.endswith("_embeds") and isinstance(value, Tensor):
             if not value.ndim or len(value) not in (1, n):

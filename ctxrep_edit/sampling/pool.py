@@ -89,7 +89,7 @@ class Pool:
         def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if first is not None:
                 tensors = {**tensors, **first(pipe, step, timestep, tensors)}
-            if step + 1 == pipe.num_timesteps:
+            if self.adapter.decodes_fewer and step + 1 == pipe.num_timesteps:
                 tensors = {**tensors, "latents": tensors["latents"][self.kept]}
             return tensors
 

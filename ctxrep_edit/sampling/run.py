@@ -18,6 +18,7 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
 from ctxrep_edit.sampling.pool import Pool
+from ctxrep_edit.sampling.stepping import followed
 from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def sample(
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)
         after = after if pool is None else pool.after(after)
-        images = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        with followed(pipeline, after) as following:
+            images = pipeline(**{**arguments, **changes, **following}).images
         if not isinstance(images, Tensor):
             raise PluginError(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
