@@ -24,6 +24,7 @@ class FluxImg2Img(FluxKontext):
     pipelines: tuple[str, ...] = ("FluxImg2ImgPipeline",)
     scopes = TWO_LISTS
     default = CAUTIOUS
+    measured_on = ""
 
     def generated(self, call: Mapping[str, Any]) -> None:  # type: ignore[override]
         return None

@@ -48,9 +48,7 @@ class LongCatImageEdit(Adapter):
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         words, most = _count(pipeline, request.instruction), pipeline.tokenizer_max_length
         if words > most:  # where it would be cut off, diffusers 0.42.1 fails
-            raise InputError(
-                f"The instruction is {words} tokens long, but {self.name} reads {most}: say it in fewer words."
-            )
+            raise InputError(f"The instruction is {words} tokens long, but {self.name} reads {most}: use fewer words.")
         return asked(request, of_its_own_size(self, pipeline, request), sized=False)
 
 

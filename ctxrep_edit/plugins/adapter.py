@@ -86,6 +86,8 @@ class Adapter(ABC):
     """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call whose batch
     has these parts, all of one size, in this order: ("unconditional", "conditional") for [negative, positive]."""
 
+    measured_on: ClassVar[str] = ""
+    """What the default was measured on, such as the name of a model; empty where that was random weights alone."""
     draws_unasked: ClassVar[bool] = False
     """Whether its pipelines draw noise past the generators that they are given."""
     decodes_fewer: ClassVar[bool] = True

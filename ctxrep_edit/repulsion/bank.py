@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ctxrep_edit.errors import RepulsionError
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
@@ -87,7 +88,8 @@ class Bank:
         """
         if not (self.noting or self.kept or self.turn):
             return repel_parts(parts, fixed=fixed, **options)
-        own = torch.cat([part.selected for part in parts], 1)
+        width = max(part.tokens.shape[-1] for part in parts)  # some have fewer channels; zeros add nothing to a product
+        own = torch.cat([pad(part.selected, (0, width - part.tokens.shape[-1])) for part in parts], 1)
         if self.noting or (self.turn and not self.last):
             self._note(place, own.to(parts[0].tokens.dtype))
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
@@ -100,7 +102,8 @@ class Bank:
         (moved,), before, after = repel_parts([everyone], fixed=k + fixed, **options)
         sizes = [part.selected.shape[1] for part in parts]
         pieces = zip(parts, torch.split(moved[k:], sizes, 1), strict=True)
-        return [part.put(tokens.to(part.tokens.dtype)) for part, tokens in pieces], before, after
+        back = [part.put(tokens[..., : part.tokens.shape[-1]].to(part.tokens.dtype)) for part, tokens in pieces]
+        return back, before, after
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""

@@ -67,7 +67,7 @@ def test_steps_are_followed_although_it_takes_no_callback(family: Any) -> None:
 
 
 def test_an_instruction_that_is_too_long_is_refused(family: Any) -> None:
-    with pytest.raises(InputError, match="is 64 tokens long, but longcat-image-edit reads 40: say it in fewer words"):
+    with pytest.raises(InputError, match="is 64 tokens long, but longcat-image-edit reads 40: use fewer words"):
         diverse_edit(tiny_picture(96, 64), "it is red" * 7 + "!", 2, pipeline=family, **CALL)
 
 
