@@ -78,13 +78,13 @@ def check_beside(transformer: nn.Module) -> None:
     """Raises RepulsionError where something else is hooked in that a repulsion cannot work beside."""
     if _is_one_graph(transformer):
         raise RepulsionError(
-            f"{type(transformer).__name__} was compiled as a whole with fullgraph=True, so that no hook can act within it: "
-            "compile it without, or its blocks alone, with compile_repeated_blocks(fullgraph=True)."
+            f"{type(transformer).__name__} was compiled as a whole with fullgraph=True, so that no hook can act within "
+            "it: compile it without, or its blocks alone, with compile_repeated_blocks(fullgraph=True)."
         )
     if getattr(transformer, MARK, False):
         raise RepulsionError(
-            f"cache-dit is enabled on {type(transformer).__name__}, {CACHE}. Tokens could not be repelled there: take it "
-            "off first, with cache_dit.disable_cache(pipeline)."
+            f"cache-dit is enabled on {type(transformer).__name__}, {CACHE}. Tokens could not be repelled there: take "
+            "it off first, with cache_dit.disable_cache(pipeline)."
         )
     for name in _names(transformer):
         for part, what in REFUSED.items():
