@@ -32,8 +32,9 @@ CPU = torch.device("cpu")
 class Cell:
     """name: as in the first column of the page. outcome: whether repelled edits work or are refused before the run.
     on: switches it on. needs: a distribution that only this cell needs. later: whether it may also come after
-    attaching. plain: whether plain edits work with it here: most caches need a pipeline that names its calls, as that of
-    Kontext does not. short: whether one block of each kind has to do, for the sake of time. off: takes off what stays."""
+    attaching. plain: whether plain edits work with it here: most caches need a pipeline that names its calls, as that
+    of Kontext does not. short: whether one block of each kind has to do, for the sake of time. off: takes off what
+    stays."""
 
     name: str
     outcome: Literal["works", "refused"]

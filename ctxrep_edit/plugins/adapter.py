@@ -115,6 +115,12 @@ class Adapter(ABC):
             raise InputError(f"Adapter {self.name} has no scope {chosen!r}: choose one of {known}.")
         return self.scopes[chosen]
 
+    def latents(self, call: Mapping[str, Any]) -> torch.Tensor:
+        """The latents that a call of the transformer is given, one row each of its batch; the same tensor object in both
+        calls of a step where guidance is two calls."""
+        latents: torch.Tensor = call["hidden_states"]
+        return latents
+
     def timestep(self, call: Mapping[str, Any]) -> float:
         """The timestep that a call of the transformer is given; any unit, as long as it falls from step to step. Asked
         where the scheduler does not count its steps."""

@@ -81,7 +81,7 @@ class Attachment:
             )
         if not self.repelling:
             return
-        latents = call["hidden_states"]
+        latents = self.adapter.latents(call)
         told = "encoder_hidden_states" in call or "joint" in self.adapter.streams.values()
         text = self.adapter.text_length(call) if told else None
         lengths = text, latents.shape[1] if latents.ndim == 3 else None
