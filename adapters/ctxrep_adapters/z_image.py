@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_adapters.shared import CAUTIOUS, asked, by_area, one_list, resized
+
 from ctxrep_edit import Adapter, Request, hookimpl
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ BLOCKS = "layers"
 
 
 class ZImageOmni(Adapter):
-    """`ZImageOmniPipeline`. The caption is in pieces, with a picture between each two of them; the instruction is in the
-    last but one. Guidance is one batch, [positive | negative]. `cfg_truncation` below 1, which ends guidance early, is
-    none that a window may reach into. diffusers 0.42.1 encodes the source in bfloat16, whatever the autoencoder has.
+    """`ZImageOmniPipeline`. The caption is in pieces, with a picture between each two of them; the instruction is in
+    the last but one. Guidance is one batch, [positive | negative]. `cfg_truncation` below 1, which ends guidance early,
+    is none that a window may reach into. diffusers 0.42.1 encodes the source in bfloat16, whatever the autoencoder has.
 
     The default is a cautious one: nothing was measured on the trained model.
     """

@@ -116,8 +116,8 @@ class Adapter(ABC):
         return self.scopes[chosen]
 
     def latents(self, call: Mapping[str, Any]) -> torch.Tensor:
-        """The latents that a call of the transformer is given, one row each of its batch; the same tensor object in both
-        calls of a step where guidance is two calls."""
+        """The latents that a call of the transformer is given, one row each of its batch; the same tensor object in
+        both calls of a step where guidance is two calls."""
         latents: torch.Tensor = call["hidden_states"]
         return latents
 
