@@ -46,17 +46,22 @@ def pipeline(cls: type, **options: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder, words = _mistral() if cls is Flux2Pipeline else _qwen()
-        vae = AutoencoderKLFlux2(
-            block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=4,
-        )  # fmt: skip
+        vae = autoencoder()
         transformer = Flux2Transformer2DModel(
             in_channels=4 * CHANNELS, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
             joint_attention_dim=WIDTH * len(LAYERS), axes_dims_rope=(4, 4, 4, 4), guidance_embeds=cls is Flux2Pipeline,
         )  # fmt: skip
-        vae.decoder.conv_out.weight.data *= 20  # random weights paint almost nothing
         transformer.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
-        return cls(FlowMatchEulerDiscreteScheduler(), vae.eval(), encoder.eval(), words, transformer.eval(), **options)
+        return cls(FlowMatchEulerDiscreteScheduler(), vae, encoder.eval(), words, transformer.eval(), **options)
+
+
+def autoencoder() -> AutoencoderKLFlux2:
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=4,
+    )  # fmt: skip
+    vae.decoder.conv_out.weight.data *= 20  # random weights paint almost nothing
+    return vae.eval()
 
 
 def _qwen() -> tuple[Any, Any]:

@@ -68,7 +68,7 @@ def pipeline(cls: type) -> Any:
         )  # fmt: skip
         transformer.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
         made = cls(
-            FlowMatchEulerDiscreteScheduler(), autoencoder(), _encoder(words), words, transformer.eval(),
+            FlowMatchEulerDiscreteScheduler(), autoencoder(), encoder(words), words, transformer.eval(),
             Qwen3VLProcessor(seeing, words, Qwen3VLVideoProcessor(), chat_template=words.chat_template),
         )  # fmt: skip
     for name, template in made.prompt_template_encode.items():
@@ -78,7 +78,7 @@ def pipeline(cls: type) -> Any:
     return made
 
 
-def _encoder(words: Any) -> Qwen3VLForConditionalGeneration:
+def encoder(words: Any) -> Qwen3VLForConditionalGeneration:
     number = words.convert_tokens_to_ids
     config = Qwen3VLConfig(
         text_config={

@@ -134,6 +134,11 @@ class Adapter(ABC):
         """How many text tokens the blocks are given; in the one tensor of "joint" blocks they come first."""
         return int(call["encoder_hidden_states"].shape[1])
 
+    def image_length(self, call: Mapping[str, Any]) -> int | None:
+        """How many image tokens the blocks are given; None where the call does not say."""
+        latents = self.latents(call)
+        return int(latents.shape[1]) if latents.ndim == 3 else None
+
     def generated(self, call: Mapping[str, Any]) -> int | torch.Tensor | None:
         """Which tokens of the image stream are the picture being made: how many, where they come first, else bool
         (tokens,); None: all of them. Asked where the transformer is given another number of tokens than before."""

@@ -81,10 +81,9 @@ class Attachment:
             )
         if not self.repelling:
             return
-        latents = self.adapter.latents(call)
         told = "encoder_hidden_states" in call or "joint" in self.adapter.streams.values()
         text = self.adapter.text_length(call) if told else None
-        lengths = text, latents.shape[1] if latents.ndim == 3 else None
+        lengths = text, self.adapter.image_length(call)
         if self.clock.step == 0 or before < 0 or lengths != self._lengths:  # asking makes the host wait for the device
             self._generated = self.adapter.generated(call)
             self._words = words_in(call, self.instruction)

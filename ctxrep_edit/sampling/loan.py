@@ -53,7 +53,8 @@ def borrowed(pipeline: Any, progress: bool) -> Iterator[None]:
         pipeline.set_progress_bar_config(**{"desc": "editing", **(bar or {}), "disable": not progress})
         yield
     except BaseException:
-        pipeline.maybe_free_model_hooks()
+        if hasattr(pipeline, "maybe_free_model_hooks"):  # a modular one has none of its own
+            pipeline.maybe_free_model_hooks()
         raise
     finally:
         pipeline.scheduler = scheduler

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.sampling.calling import parameters
 from ctxrep_edit.settings import is_count, is_number
 
 OURS = (
@@ -38,7 +38,7 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
 
     known: parameters that are no options, which a misspelt one may mean.
     """
-    accepted = set(inspect.signature(type(pipeline).__call__).parameters) - {"self"}
+    accepted = set(parameters(pipeline))
     theirs = accepted - set(OURS) - set(IMPOSSIBLE)
     for name, value in options.items():
         if ALIAS.get(name, name) not in accepted:

@@ -16,6 +16,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
+from ctxrep_edit.sampling.calling import pictures, steps_of
 from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.stepping import followed
@@ -62,7 +63,7 @@ def sample(
         after = steps.after(after_step)
         after = after if pool is None else pool.after(after)
         with followed(pipeline, after) as following:
-            images = pipeline(**{**arguments, **changes, **following}).images
+            images = pictures(pipeline, {**arguments, **changes, **following})
         if not isinstance(images, Tensor):
             raise PluginError(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
@@ -117,7 +118,7 @@ class _Steps:
             if self.callback is not None:
                 tensors = {**tensors, **_checked(self.callback(pipe, step, timestep, tensors))}
             if self.on_step is not None:
-                self.on_step(step + 1, pipe.num_timesteps)
+                self.on_step(step + 1, steps_of(pipe))
             self.stopped |= bool(getattr(pipe, "_interrupt", False)) and not ours
             return tensors
 

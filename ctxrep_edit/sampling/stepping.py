@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ctxrep_edit.plugins.contracts import StepCallback
+from ctxrep_edit.sampling.calling import parameters
 
 CALLBACK = "callback_on_step_end"
 
@@ -22,7 +22,7 @@ def followed(pipeline: Any, after: StepCallback) -> Iterator[Mapping[str, Any]]:
     They are none where the call takes no callback: the pipeline's scheduler, which must be a copy lent for this run,
     calls `after` then, with the latents alone.
     """
-    if CALLBACK in inspect.signature(type(pipeline).__call__).parameters:
+    if CALLBACK in parameters(pipeline):
         yield {CALLBACK: after}
         return
     scheduler, done = pipeline.scheduler, 0
