@@ -41,7 +41,8 @@ class FamilyConformance(AdapterConformance):
                 if seen.place[0] not in scope.blocks or seen.call:
                     continue
                 moved = seen.moved(adapter.streams[seen.place[0]])
-                assert not moved["text"][:, ~told].any(), f"Text that shows the source moved in the scope {name!r}."
+                if moved["text"].shape[1] == len(told):  # not where a cache has it from then on
+                    assert not moved["text"][:, ~told].any(), f"Text that shows the source moved in the scope {name!r}."
                 if moved["image"].shape[1] == len(made):  # not where a cache has the references from then on
                     assert not moved["image"][:, ~made].any(), f"References moved in the scope {name!r}."
                     hooked += 1

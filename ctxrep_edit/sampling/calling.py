@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusers import ModularPipeline
+from torch import Tensor
 
 
 def parameters(pipeline: Any) -> Mapping[str, Any]:
@@ -22,6 +23,27 @@ def pictures(pipeline: Any, arguments: Mapping[str, Any]) -> Any:
     if isinstance(pipeline, ModularPipeline):
         return pipeline(**arguments, output="images")
     return pipeline(**arguments).images
+
+
+def with_bars(pipeline: Any) -> Sequence[Any]:
+    """What shows a progress bar: the pipeline, or of a modular one each block, however deep, that loops."""
+    if not isinstance(pipeline, ModularPipeline):
+        return [pipeline]
+    blocks, found = [pipeline._blocks], []
+    while blocks:
+        block = blocks.pop()
+        blocks += block.sub_blocks.values()
+        if hasattr(block, "set_progress_bar_config"):
+            found.append(block)
+    return found
+
+
+def opaque(images: Tensor) -> Tensor:
+    """Pictures in [0, 1] with their transparency, where they have any, laid on white: (n, 3 or 4, h, w) to (n, 3, h, w)."""
+    if images.ndim != 4 or images.shape[1] != 4:
+        return images
+    colour, share = images[:, :3], images[:, 3:]
+    return colour * share + 1 - share
 
 
 def steps_of(pipeline: Any) -> int:

@@ -16,7 +16,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.registry import is_repelled
-from ctxrep_edit.sampling.calling import pictures, steps_of
+from ctxrep_edit.sampling.calling import opaque, pictures, steps_of
 from ctxrep_edit.sampling.loan import at_work, borrowed, seeded
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.stepping import followed
@@ -69,7 +69,7 @@ def sample(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
                 "(n, 3, h, w) in [0, 1] where output_type is 'pt'."
             )
-        return images.float().cpu()
+        return opaque(images.float().cpu())
 
     transformer = adapter.transformer(pipeline)
     with ExitStack() as held:

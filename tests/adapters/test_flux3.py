@@ -33,6 +33,11 @@ def test_the_steps_of_a_modular_pipeline_are_counted(family: Any) -> None:
     assert edits.contextual_vendi is not None
 
 
+def test_without_progress_nothing_is_printed(family: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    diverse_edit(tiny_picture(96, 64), "add a hat", 2, pipeline=family, **CALL)
+    assert not "".join(capfd.readouterr()).strip()
+
+
 def test_its_options_are_those_of_its_blocks(family: Any) -> None:
     with pytest.raises(InputError, match=r"has no option 'max_sequence_lenght': did you mean max_sequence_length\?"):
         diverse_edit(tiny_picture(96, 64), "add a hat", 2, pipeline=family, **CALL, max_sequence_lenght=3)

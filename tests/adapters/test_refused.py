@@ -17,7 +17,10 @@ from ctxrep_edit.cli.families import declared, tables
 from ctxrep_edit.plugins import catalog
 
 PAGE = pages.DOCS / "families.md"
-OWN_OR_MODULAR = ("StableDiffusion3InstructPix2PixPipeline", "Flux3ModularPipeline", "Flux3DistilledModularPipeline")
+OWN_OR_MODULAR = (
+    "StableDiffusion3InstructPix2PixPipeline", "Flux3ModularPipeline", "Flux3DistilledModularPipeline",
+    "QwenImage21ModularPipeline", "QwenImage21TurboModularPipeline",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name, _ in image_only.ctxrep_refused()])
