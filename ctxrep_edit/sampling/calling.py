@@ -39,7 +39,7 @@ def with_bars(pipeline: Any) -> Sequence[Any]:
 
 
 def opaque(images: Tensor) -> Tensor:
-    """Pictures in [0, 1], (n, 3 or 4, h, w), with their transparency, where they have any, laid on white: (n, 3, h, w)."""
+    """Pictures in [0, 1], (n, 3 or 4, h, w), with their transparency, if any, laid on white: (n, 3, h, w)."""
     if images.ndim != 4 or images.shape[1] != 4:
         return images
     colour, share = images[:, :3], images[:, 3:]
