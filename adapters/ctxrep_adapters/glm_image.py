@@ -1,4 +1,4 @@
-"""GLM-Image that edits: a language model writes what the picture is to be; the text of the blocks holds glyphs alone."""
+"""GLM-Image that edits: a language model writes what the picture is to be; the text stream holds glyphs alone."""
 
 from __future__ import annotations
 
