@@ -48,8 +48,7 @@ class ZImageOmni(Adapter):
     def generated(self, call: Mapping[str, Any]) -> torch.Tensor:
         import torch
 
-        rows = range(len(call["x"]))
-        length = max(_caption(call, i) + _pictures(call, i) + _seen(call, i) for i in rows) - _caption(call, 0)
+        length = max(_length(call, i) for i in range(len(call["x"]))) - _caption(call, 0)
         made = torch.zeros(length, dtype=torch.bool, device="cpu")
         start = sum(_padded(_tokens(latents)) for latents in call["x"][0][:-1])
         made[start : start + _tokens(call["x"][0][-1])] = True
@@ -93,14 +92,11 @@ def _caption(call: Mapping[str, Any], row: int) -> int:
     return sum(_padded(len(piece)) for piece in call["cap_feats"][row])
 
 
-def _pictures(call: Mapping[str, Any], row: int) -> int:
-    return sum(_padded(_tokens(latents)) for latents in call["x"][row])
-
-
-def _seen(call: Mapping[str, Any], row: int) -> int:
-    """How many tokens SigLIP makes of the pictures; the target has none, but a place."""
-    seen = call["siglip_feats"][row] or ()
-    return sum(MULTIPLE if grid is None else _padded(grid.shape[0] * grid.shape[1]) for grid in seen)
+def _length(call: Mapping[str, Any], row: int) -> int:
+    """Of the joint stream; SigLIP has tokens for each picture, and a place for the target."""
+    pictures = sum(_padded(_tokens(latents)) for latents in call["x"][row])
+    seen = sum(_padded(1 if grid is None else grid[..., 0].numel()) for grid in call["siglip_feats"][row] or ())
+    return _caption(call, row) + pictures + seen
 
 
 @hookimpl
