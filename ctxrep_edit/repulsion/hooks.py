@@ -25,6 +25,8 @@ from ctxrep_edit.settings import Repulsion, is_count
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
 
+Share = tuple[float, float]
+"""Where something begins and ends, in shares of the whole."""
 _attaching = threading.Lock()
 
 
@@ -32,7 +34,7 @@ class _Repel(ModelHook):  # type: ignore[misc]
     """On a block: moves the contextual tokens that it returns."""
 
     def __init__(
-        self, run: Attachment, order: Order, parts: frozenset[Part], number: int, channels: tuple[float, float]
+        self, run: Attachment, order: Order, parts: frozenset[Part], number: int, channels: Share = (0.0, 1.0)
     ) -> None:
         super().__init__()
         self.run, self.order, self.parts, self.number, self.channels = run, order, parts, number, channels

@@ -1,4 +1,4 @@
-"""Which tokens and channels repel, where they do not come first or are not all: what families other than Kontext need."""
+"""Which tokens and channels repel, where they do not come first or are not all."""
 
 from __future__ import annotations
 
