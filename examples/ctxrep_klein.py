@@ -1,4 +1,4 @@
-"""FLUX.2 [klein] for ctxrep-edit: the adapter of diffusers' Flux2KleinPipeline."""
+"""FLUX.2 [klein] for ctxrep-edit, under a name of its own: the adapter of OwnKleinPipeline."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FIXED = {"truncation": True, "return_offsets_mapping": True, "return_tensors": "
 class Klein(Adapter):
     """The text is a chat turn around the instruction; the source's latents follow the generated ones."""
 
-    name = "flux2-klein"
-    pipelines = ("Flux2KleinPipeline",)
+    name = "own-klein"
+    pipelines = ("OwnKleinPipeline",)
     streams = {DOUBLE: ("text", "image"), SINGLE: "joint"}
     scopes = {
         "context": Scope({DOUBLE: WORDS}, "instruction tokens of the double blocks"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from ctxrep_adapters.flux_kontext import FluxKontext
+from ctxrep_adapters.qwen_image import QwenImageEdit
 from ctxrep_adapters.sd3 import Img2Img
-from qwen_adapter import QwenImageEdit
 
 from ctxrep_edit import Repulsion, Scope
 from ctxrep_edit.plugins.adapter import Request

@@ -23,9 +23,10 @@ PUBLIC = """
     to_tensor unregister vendi_score write_bank
 """
 MEMBERS = {  # what plugins are promised by API 1.0
-    "Adapter": "name pipelines streams scopes default guidance draws_unasked batch references may_lack classes "
-    "transformer scope timestep guided text_length generated rows instruction encode decode size arguments",
-    "Scope": "blocks summary within iterations pooled chosen",
+    "Adapter": "name pipelines streams scopes default guidance measured_on draws_unasked decodes_fewer batch "
+    "references may_lack classes transformer scope latents timestep guided text_length image_length generated denoises "
+    "rows instruction encode decode size arguments",
+    "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks n",

@@ -1,13 +1,23 @@
-"""A tiny `QwenImageEditPipeline`."""
+"""Tiny pipelines of Qwen-Image that edit."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from diffusers import (
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
+    QwenImageEditInpaintPipeline,
     QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
+)
+from diffusers.pipelines.qwenimage import (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_edit_plus,
 )
 from tokenizers import pre_tokenizers
 from transformers import (
@@ -21,15 +31,36 @@ from transformers import (
 
 WIDTH = 32  # of the text encoder
 CHANNELS = 4  # of the latents
+AREA = 96 * 64  # pixels of the source as they look at it
+CLASSES = (QwenImageEditPipeline, QwenImageEditPlusPipeline, QwenImageEditInpaintPipeline)
+SYSTEM = "Describe the key features"  # where their templates begin to be long, and a letter is a token here
 
 
-def pipeline() -> QwenImageEditPipeline:
+class Certain(AutoencoderKLQwenImage):
+    """Encodes without noise, as the spread of random weights is none that a trained autoencoder has."""
+
+    def encode(self, *args: Any, **options: Any) -> Any:
+        out = super().encode(*args, **options)
+        out.latent_dist.std = torch.zeros_like(out.latent_dist.std)
+        return out
+
+
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the pipelines look at sources of `AREA` pixels instead of a megapixel."""
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_inpaint):
+        true = module.calculate_dimensions
+        monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio, true=true: true(AREA, ratio))
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", AREA)
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)
+
+
+def pipeline(cls: type = QwenImageEditPipeline) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        words = _tokenizer()
+        words = tokenizer()
         seeing = Qwen2VLImageProcessor(min_pixels=4 * 28 * 28, max_pixels=16 * 28 * 28)
-        vae = AutoencoderKLQwenImage(
-            base_dim=8, z_dim=CHANNELS, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
+        vae = Certain(
+            base_dim=8, z_dim=CHANNELS, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[False, False],
             latents_mean=[0.1] * CHANNELS, latents_std=[1.3] * CHANNELS,
         )  # fmt: skip
         transformer = QwenImageTransformer2DModel(
@@ -37,16 +68,19 @@ def pipeline() -> QwenImageEditPipeline:
             num_attention_heads=2, joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6),
         )  # fmt: skip
         transformer.proj_out.weight.data *= 4  # so that what the blocks say is seen in the picture
-        made = QwenImageEditPipeline(
-            FlowMatchEulerDiscreteScheduler(), vae.eval(), _encoder(words), words,
+        made = cls(
+            FlowMatchEulerDiscreteScheduler(), vae.eval(), encoder(words), words,
             Qwen2VLProcessor(seeing, words, Qwen2VLVideoProcessor()), transformer.eval(),
         )  # fmt: skip
+    shorter = made.prompt_template_encode.partition(SYSTEM)
+    made.prompt_template_encode = shorter[0] + "Look." + shorter[2][shorter[2].index("<|im_end|>") :]
     before = made.prompt_template_encode.partition("<|vision_start|>")[0]
+    before = before.partition("{}")[0]  # of several pictures the vision tokens are put in with the words
     made.prompt_template_encode_start_idx = len(words(before)["input_ids"])
     return made
 
 
-def _tokenizer() -> Qwen2TokenizerFast:
+def tokenizer() -> Qwen2TokenizerFast:
     """Each byte is a token."""
     vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *vision]
@@ -54,7 +88,7 @@ def _tokenizer() -> Qwen2TokenizerFast:
     return Qwen2TokenizerFast(vocab=vocab, merges=[], pad_token=special[0], additional_special_tokens=special[1:])
 
 
-def _encoder(words: Qwen2TokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+def encoder(words: Qwen2TokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     number = words.convert_tokens_to_ids
     config = Qwen2_5_VLConfig(
         text_config={

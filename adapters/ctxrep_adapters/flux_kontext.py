@@ -59,6 +59,7 @@ class FluxKontext(Adapter):
     }
     default = Repulsion(scope="middle", strength=1.5, window=0.1, schedule="linear", anchor=True, oversample=2)
     guidance = "calls"
+    measured_on = "kontext-nano"
 
     def generated(self, call: Mapping[str, Any]) -> int:
         ids = call["img_ids"]

@@ -44,6 +44,7 @@ class _StableDiffusion3(Adapter):
         scope="paper", strength=5.0, window=0.1, schedule="linear", keep_norm=False, anchor=True, oversample=2
     )
     guidance = ("unconditional", "conditional")
+    measured_on = "sd3-nano"
     may_lack = ("text_encoder_3", "tokenizer_3")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:

@@ -84,11 +84,16 @@ def _spare(output: Path | None, given: Sequence[Path]) -> None:
 
 
 @click.command()
+@click.option("--families", is_flag=True, help="Print what is declared of each family of pipelines, as Markdown.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(as_json: bool) -> None:
+def models(families: bool, as_json: bool) -> None:
     """List the embedded models, the pipelines with an adapter, and their scopes."""
+    from ctxrep_edit.cli.families import declared, tables
     from ctxrep_edit.cli.tables import wrapped
 
+    if families:
+        click.echo(encode_json(declared()) if as_json else tables())
+        return
     known = sorted(catalog.pipelines().items())
     if as_json:
         brought = [{"name": model.name, "summary": model.summary} for model in catalog.MODELS.all().values()]

@@ -33,7 +33,9 @@ class Scope:
     summary: one line for people. within: from such an attribute to the share of its blocks that repel, as (first, last)
     with 0 <= first < last <= 1; all of them where nothing is said. iterations: M that goes with it, where the caller
     says none; None: the model's. pooled: whether of the image tokens that repel the mean alone does, so that all of
-    them move alike; not, where tokens of one place repel those of the same place.
+    them move alike; not, where tokens of one place repel those of the same place. channels: from such an attribute to
+    the share of the text tokens' channels that repel, as (first, last), where the transformer writes over the others
+    before the next block; all of them where nothing is said.
     """
 
     blocks: Mapping[str, frozenset[Part]]
@@ -41,6 +43,7 @@ class Scope:
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     iterations: int | None = None
     pooled: bool = False
+    channels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def chosen(self, attribute: str, count: int) -> range:
         """Which of `count` blocks repel, at least one."""
@@ -83,11 +86,16 @@ class Adapter(ABC):
     """How classifier-free guidance runs: as two "calls" a step, the conditional one first, or as one call whose batch
     has these parts, all of one size, in this order: ("unconditional", "conditional") for [negative, positive]."""
 
+    measured_on: ClassVar[str] = ""
+    """What the default was measured on, such as the name of a model; empty where that was random weights alone."""
     draws_unasked: ClassVar[bool] = False
     """Whether its pipelines draw noise past the generators that they are given."""
     batch: ClassVar[int | None] = None
     """How many pictures one call of its pipelines makes at most; None: any number. Where it is 1, candidates are made
     one by one, each repelled from those before."""
+    decodes_fewer: ClassVar[bool] = True
+    """Whether its pipelines go on with fewer latents where a callback leaves fewer after the last step. Where not, all
+    candidates of a pool are decoded."""
     references: ClassVar[int] = 0
     """How many pictures its pipelines take at most beside the one that is edited."""
     may_lack: ClassVar[Sequence[str]] = ()
@@ -110,6 +118,12 @@ class Adapter(ABC):
             raise InputError(f"Adapter {self.name} has no scope {chosen!r}: choose one of {known}.")
         return self.scopes[chosen]
 
+    def latents(self, call: Mapping[str, Any]) -> torch.Tensor:
+        """The latents that a call of the transformer is given, one row each of its batch; the same tensor object in
+        both calls of a step where guidance is two calls."""
+        latents: torch.Tensor = call["hidden_states"]
+        return latents
+
     def timestep(self, call: Mapping[str, Any]) -> float:
         """The timestep that a call of the transformer is given; any unit, as long as it falls from step to step. Asked
         where the scheduler does not count its steps."""
@@ -123,9 +137,20 @@ class Adapter(ABC):
         """How many text tokens the blocks are given; in the one tensor of "joint" blocks they come first."""
         return int(call["encoder_hidden_states"].shape[1])
 
-    def generated(self, call: Mapping[str, Any]) -> int | None:
-        """How many tokens of the image stream are the picture being made, the first ones; None: all of them."""
+    def image_length(self, call: Mapping[str, Any]) -> int | None:
+        """How many image tokens the blocks are given; None where the call does not say."""
+        latents = self.latents(call)
+        return int(latents.shape[1]) if latents.ndim == 3 else None
+
+    def generated(self, call: Mapping[str, Any]) -> int | torch.Tensor | None:
+        """Which tokens of the image stream are the picture being made: how many, where they come first, else bool
+        (tokens,); None: all of them. Asked where the transformer is given another number of tokens than before."""
         return None
+
+    def denoises(self, call: Mapping[str, Any]) -> bool:
+        """Whether a call of the transformer is one of a timestep; one that only fills a cache from the references is
+        none, and is left alone."""
+        return True
 
     def rows(self, call: Mapping[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
         """The keyword arguments of a call of the transformer with these rows of its batch alone.

@@ -92,16 +92,34 @@ def pipelines() -> dict[str, Adapter]:
 
 
 def adapter_for(pipeline: Any) -> Adapter:
-    """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline, or PluginError where two
-    adapters claim that class."""
-    known = drivers()
+    """The adapter of a pipeline's class or of its nearest base class. Raises UnknownPipeline, with the reason where one
+    is known, or PluginError where two adapters claim that class."""
+    known, not_possible = drivers(), refused()
     for base in type(pipeline).__mro__:
         if base.__name__ in known:
             return one("drive", base.__name__, known[base.__name__])
+        if base.__name__ in not_possible:
+            raise UnknownPipeline(f"{type(pipeline).__name__} cannot be driven: {not_possible[base.__name__]}.")
     raise UnknownPipeline(
         f"No adapter drives {type(pipeline).__name__}. Known pipelines: {', '.join(sorted(known))}. "
         "To add one, subclass ctxrep_edit.Adapter and register it: see docs/plugins/adapters.md."
     )
+
+
+def refused() -> dict[str, str]:
+    """Pipeline classes that cannot be driven, by name, and why. A plugin that gives anything else is left out."""
+    found: dict[str, str] = {}
+    for record, brought in loading.results("ctxrep_refused"):
+        try:
+            pairs = [(name, reason) for name, reason in brought]
+        except (TypeError, ValueError):
+            pairs = [(brought, None)]
+        if all(isinstance(text, str) and text for pair in pairs for text in pair):
+            found.update(pairs)
+        else:
+            error = PluginError("Its ctxrep_refused gives something else than pairs of name and reason")
+            loading.leave_out(record, error)
+    return found
 
 
 def one(does: str, name: str, claims: list[tuple[loading.Record, T]]) -> T:

@@ -32,6 +32,11 @@ def ctxrep_adapters() -> Iterable[Adapter]:  # type: ignore[empty-body]
 
 
 @hookspec
+def ctxrep_refused() -> Iterable[tuple[str, str]]:  # type: ignore[empty-body]
+    """Pipeline classes that cannot be driven, by name, each with the reason as half a sentence."""
+
+
+@hookspec
 def ctxrep_models() -> Iterable[EmbeddedModel]:  # type: ignore[empty-body]
     """Models that ship with the plugin and can be asked for by name."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ctxrep_edit.errors import RepulsionError
+from ctxrep_edit.errors import PluginError, RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.adapter import Part as PartName
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
@@ -51,7 +51,7 @@ class Attachment:
     _handles: list[RemovableHandle] = field(default_factory=list)
     _blocks: list[Hooked] = field(default_factory=list)
     _masks: dict[Any, Chosen] = field(default_factory=dict)
-    _generated: int | None = None
+    _generated: int | Tensor | None = None
     _words: Tensor | None = None
     _lengths: tuple[int | None, int | None] = (None, None)  # of text and image, as the transformer is given them
     _ran: int = 0  # hooked blocks, in the call under way
@@ -68,6 +68,9 @@ class Attachment:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def begin(self, module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> None:
         """Notes what the transformer is about to be asked."""
+        self.repelling = False
+        if not self.adapter.denoises(call):
+            return
         before = self.clock.step
         self.clock.tick(call)
         wanted = self.settings.guidance == "both" or self.clock.conditional
@@ -80,14 +83,14 @@ class Attachment:
             )
         if not self.repelling:
             return
-        if self.clock.step == 0 or before < 0:  # later it is the same, and asking makes the host wait for the device
+        told = "encoder_hidden_states" in call or "joint" in self.adapter.streams.values()
+        text = self.adapter.text_length(call) if told else None
+        lengths = text, self.adapter.image_length(call)
+        if self.clock.step == 0 or before < 0 or lengths != self._lengths:  # asking makes the host wait for the device
             self._generated = self.adapter.generated(call)
             self._words = words_in(call, self.instruction)
             self._masks.clear()
-        latents = call["hidden_states"]
-        told = "encoder_hidden_states" in call or "joint" in self.adapter.streams.values()
-        text = self.adapter.text_length(call) if told else None
-        self._lengths = text, latents.shape[1] if latents.ndim == 3 else None
+        self._lengths = lengths
         self._ran = 0
 
     def _share_of(self, step: int) -> float:
@@ -179,7 +182,7 @@ class Attachment:
 
     def _selected(self, text: Tensor, image: Tensor, parts: frozenset[PartName]) -> Chosen:
         """What repels; the same for every block and step of a kind, so it is worked out once."""
-        key = (text.shape[1], image.shape[1], self._generated, parts)
+        key = (text.shape[1], image.shape[1], parts)
         if key not in self._masks:
             self._check_lengths(text.shape[1], image.shape[1])
             masks = self._mask(text, image, parts)
@@ -210,8 +213,7 @@ class Attachment:
                 f"The instruction mask has {len(words)} tokens, but the transformer was given {text.shape[1]}: "
                 "leave the mask out, or make it with the same max_sequence_length."
             )
-        count = image.shape[1] if self._generated is None else self._generated
-        made = torch.arange(image.shape[1], device="cpu") < count
+        made = self._made(image.shape[1])
         pieces = {"instruction": words, "padding": ~words}, {"generated": made, "reference": ~made}
         halves = []
         for known, tokens in zip(pieces, (text, image), strict=True):
@@ -221,6 +223,18 @@ class Attachment:
                     half |= where
             halves.append(half)
         return halves
+
+    def _made(self, length: int) -> Tensor:
+        """Which of the image tokens are the picture being made: bool (length,)."""
+        made = self._generated
+        if not isinstance(made, Tensor):
+            return torch.arange(length, device="cpu") < (length if made is None else made)
+        if made.dtype != torch.bool or made.shape != (length,):
+            raise PluginError(
+                f"What the adapter {self.adapter.name} gives as generated is {tuple(made.shape)} of {made.dtype}, but "
+                f"must be a number, or bool ({length},): one for each token of the image stream."
+            )
+        return made.cpu()
 
     def _groups(self, batch: int) -> Iterator[tuple[slice, bool]]:
         """The rows of the batch in order: particles of one picture each, and whether they repel."""

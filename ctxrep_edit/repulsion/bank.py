@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
@@ -121,7 +122,8 @@ class Bank:
         rows = _at(place, others, parts)
         joined, first = [], 0
         for part in parts:
-            joined.append(replace(part, before=[row[first : first + part.length] for row in rows]))
+            width = part.tokens.shape[2]
+            joined.append(replace(part, before=[row[first : first + part.length, :width] for row in rows]))
             first += part.length
         return repel_parts(joined, fixed=len(rows) + fixed, **options)
 
@@ -132,7 +134,9 @@ class Bank:
             self.made = []
 
     def _note(self, place: Place, parts: Sequence[Part]) -> None:
-        own = torch.cat([part.selected for part in parts], 1).to(parts[0].tokens.dtype)  # (n, selected, dim)
+        width = _width(parts)
+        own = torch.cat([pad(part.selected, (0, width - part.tokens.shape[2])) for part in parts], 1)
+        own = own.to(parts[0].tokens.dtype)  # (n, selected, dim)
         turn = self.turn or range(len(own))
         if turn.start == 0 and self.made and place in self.made[0]:  # another run
             self.made = []
@@ -179,9 +183,14 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.2g} GiB"
 
 
+def _width(parts: Sequence[Part]) -> int:
+    """Of the tokens that are noted: some parts have fewer channels, and zeros add nothing to a product."""
+    return max(part.tokens.shape[2] for part in parts)
+
+
 def _at(place: Place, others: Mapping[str, Memory], parts: Sequence[Part]) -> list[Tensor]:
     """What each of the others had there: (selected, dim), of all parts together."""
-    shape = sum(part.length for part in parts), parts[0].tokens.shape[2]
+    shape = sum(part.length for part in parts), _width(parts)
     rows = []
     for name, memory in others.items():
         row = memory.get(place)  # (selected, dim)

@@ -40,7 +40,7 @@ class Clock:
     def tick(self, call: Mapping[str, Any]) -> None:
         """Takes note of a call of the transformer, by its keyword arguments: one of the same step with the same latents
         is the second half of guidance."""
-        latents = call["hidden_states"]
+        latents = self.adapter.latents(call)
         step = self._scheduled()
         step = self._by_timestep(call) if step is None else step
         seen = self._seen if step == self.step else []
@@ -116,6 +116,8 @@ def before_each_call(run: Run, change: Callable[[Clock, dict[str, Any]], None]) 
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def hook(module: nn.Module, args: tuple[Any, ...], call: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not run.adapter.denoises(call):
+            return args, call
         clock.tick(call)
         call = dict(call)
         if clock.conditional:

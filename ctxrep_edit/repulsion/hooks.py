@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.hooks import ModelHook
-from torch import nn
+from torch import Tensor, nn
 
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.plugins import catalog
@@ -27,15 +27,19 @@ from ctxrep_edit.settings import Repulsion, is_count
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
 
+Share = tuple[float, float]
+"""Where something begins and ends, in shares of the whole."""
 _attaching = threading.Lock()
 
 
 class _Repel(ModelHook):  # type: ignore[misc]
     """On a block: moves the contextual tokens that it returns."""
 
-    def __init__(self, run: Attachment, order: Order, parts: frozenset[Part], number: int) -> None:
+    def __init__(
+        self, run: Attachment, order: Order, parts: frozenset[Part], number: int, channels: Share = (0.0, 1.0)
+    ) -> None:
         super().__init__()
-        self.run, self.order, self.parts, self.number = run, order, parts, number
+        self.run, self.order, self.parts, self.number, self.channels = run, order, parts, number, channels
         self.given: list[Any] = []
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -54,14 +58,20 @@ class _Repel(ModelHook):  # type: ignore[misc]
         self.run.count()
         if self.order == "joint":
             length = self.run.text_length
-            text, image = self.run.move(output[:, :length], output[:, length:], self.parts, self.number)
-            return torch.cat([text, image], 1)
+            return torch.cat(self._moved(output[:, :length], output[:, length:]), 1)
         streams = dict(zip(self.order, output, strict=True))
         if streams["text"] is None:
             return output
-        moved = self.run.move(streams["text"], streams["image"], self.parts, self.number)
-        streams["text"], streams["image"] = moved
+        streams["text"], streams["image"] = self._moved(streams["text"], streams["image"])
         return tuple(streams[name] for name in self.order)
+
+    def _moved(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams, with what repels of them moved."""
+        first, last = (round(share * text.shape[-1]) for share in self.channels)
+        moved, image = self.run.move(text[..., first:last], image, self.parts, self.number)
+        if moved.shape == text.shape:
+            return moved, image
+        return torch.cat([text[..., :first], moved, text[..., last:]], -1), image
 
 
 def attach(
@@ -132,7 +142,7 @@ def _take_turns(run: Attachment, transformer: nn.Module, size: int, bank: Bank) 
     groups = [range(i, min(i + size, run.particles)) for i in range(0, run.particles, size)]
 
     def check(call: Mapping[str, Any]) -> None:
-        batch = len(call["hidden_states"])
+        batch = len(run.adapter.latents(call))
         if batch % run.particles:
             raise RepulsionError(
                 f"The transformer was given a batch of {batch}, which is no multiple of the {run.particles} particles "
@@ -150,7 +160,8 @@ def _hook(run: Attachment, transformer: nn.Module) -> None:
     for attribute, parts in scope.blocks.items():
         blocks = getattr(transformer, attribute)
         for block in (blocks[i] for i in scope.chosen(attribute, len(blocks))):
-            hook = _Repel(run, run.adapter.streams[attribute], parts, len(run._blocks))
+            channels = scope.channels.get(attribute, (0.0, 1.0))
+            hook = _Repel(run, run.adapter.streams[attribute], parts, len(run._blocks), channels)
             run._blocks.append(Hooked(block, hook))
 
 

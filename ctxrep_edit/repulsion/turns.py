@@ -27,7 +27,7 @@ class Turns:
 
     def __init__(self, adapter: Adapter, m: int, turns: Callable[[], Sequence[Turn]], bank: Bank) -> None:
         self.adapter, self.m, self.turns, self.bank = adapter, m, turns, bank
-        self._call: dict[str, Any] | None = None  # the one under way, with all rows
+        self._call: dict[str, Any] | None = None  # the one under way, with all rows; none that is no timestep
         self._parts: dict[int, Tensor] = {}  # of its latents, by turn
         self._latents: Tensor | None = None
         self._turning = False
@@ -40,7 +40,7 @@ class Turns:
 
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def narrow(module: nn.Module, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            if self._turning:
+            if self._turning or not self.adapter.denoises(call):
                 return args, call
             if before is not None:
                 before(call)
@@ -64,10 +64,9 @@ class Turns:
             outputs += [module(**self._turn(i)) for i in range(1, len(self.turns()))]
         finally:
             self._turning = False
-        batch = len(self._call["hidden_states"])
-        whole = _prediction(output).new_zeros(batch, *_prediction(output).shape[1:])
-        for turn, made in zip(self.turns(), outputs, strict=True):
-            whole[self._rows(turn, batch)] = _prediction(made)
+        batch = len(self.adapter.latents(self._call))
+        rows = [self._rows(turn, batch) for turn in self.turns()]
+        whole = _whole(batch, rows, [_prediction(made) for made in outputs])
         self._call = None
         self.bank.forget()
         if isinstance(output, Tensor):
@@ -78,13 +77,14 @@ class Turns:
         """The call under way for the particles of one turn. In the calls of one step with the same latents, theirs are
         the same tensor, too."""
         assert self._call is not None
-        latents, turns = self._call["hidden_states"], self.turns()
+        latents, turns = self.adapter.latents(self._call), self.turns()
         turn = turns[number]
         self.bank.turn, self.bank.last = turn if isinstance(turn, range) else None, number + 1 == len(turns)
         if self._latents is not latents:
             self._latents, self._parts = latents, {}
         call = self.adapter.rows(self._call, self._rows(turn, len(latents)), len(latents))
-        call["hidden_states"] = self._parts.setdefault(number, call["hidden_states"])
+        if "hidden_states" in call:
+            call["hidden_states"] = self._parts.setdefault(number, call["hidden_states"])
         return call
 
     def _rows(self, turn: Turn, batch: int) -> list[int]:
@@ -92,7 +92,17 @@ class Turns:
         return [part * self.m + i for part in range(batch // self.m) for i in turn]
 
 
-def _prediction(output: Any) -> Tensor:
-    """What a transformer returns is it, or has it as its first entry."""
-    prediction: Tensor = output if isinstance(output, Tensor) else output[0]
+def _prediction(output: Any) -> Tensor | list[Tensor]:
+    """What a transformer returns is it, or has it as its first entry: a tensor, or a list of one for each row."""
+    prediction: Tensor | list[Tensor] = output if isinstance(output, Tensor) else output[0]
     return prediction
+
+
+def _whole(batch: int, rows: Sequence[Turn], parts: Sequence[Tensor | list[Tensor]]) -> Tensor | list[Tensor]:
+    """A prediction for all rows of a batch, of parts for some rows each; 0 for those that are in none."""
+    first = parts[0]
+    whole = [torch.zeros_like(first[0]) for _ in range(batch)]
+    for some, part in zip(rows, parts, strict=True):
+        for row, made in zip(some, part, strict=True):
+            whole[row] = made
+    return whole if isinstance(first, list) else torch.stack(whole)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ctxrep_edit.errors import PipelineBusy
+from ctxrep_edit.sampling.calling import with_bars
 
 _lent: WeakSet[Any] = WeakSet()
 _sliced: WeakKeyDictionary[Any, tuple[int, bool]] = WeakKeyDictionary()
@@ -72,21 +73,25 @@ def borrowed(pipeline: Any, progress: bool, what: str = "editing") -> Iterator[N
 
     After an exception it also resets what the pipeline itself resets at the end of a run only: caches, offloading.
     """
-    scheduler, bar = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
+    scheduler = pipeline.scheduler
     own = copy.deepcopy(scheduler)
+    bars = [(thing, getattr(thing, "_progress_bar_config", None)) for thing in with_bars(pipeline)]
     try:
         pipeline.scheduler = own
-        pipeline.set_progress_bar_config(**{"desc": what, **(bar or {}), "disable": not progress})
+        for thing, bar in bars:
+            thing.set_progress_bar_config(**{"desc": what, **(bar or {}), "disable": not progress})
         yield
     except BaseException:
-        pipeline.maybe_free_model_hooks()
+        if hasattr(pipeline, "maybe_free_model_hooks"):  # a modular one has none of its own
+            pipeline.maybe_free_model_hooks()
         raise
     finally:
         pipeline.scheduler = scheduler
-        if bar is None:
-            pipeline.__dict__.pop("_progress_bar_config", None)
-        else:
-            pipeline._progress_bar_config = bar
+        for thing, bar in bars:
+            if bar is None:
+                thing.__dict__.pop("_progress_bar_config", None)
+            else:
+                thing._progress_bar_config = bar
 
 
 def seeded(seed: int) -> TorchFunctionMode:

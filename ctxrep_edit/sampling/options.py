@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.sampling.calling import parameters
 from ctxrep_edit.settings import is_count, is_number
 
 OURS = (
@@ -38,7 +38,7 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
 
     known: parameters that are no options, which a misspelt one may mean.
     """
-    accepted = set(inspect.signature(type(pipeline).__call__).parameters) - {"self"}
+    accepted = set(parameters(pipeline))
     theirs = accepted - set(OURS) - set(IMPOSSIBLE)
     for name, value in options.items():
         if ALIAS.get(name, name) not in accepted:
@@ -73,7 +73,7 @@ def call_arguments(asked: Mapping[str, Any], options: Mapping[str, Any], n: int)
     """
     arguments = {**asked, **{ALIAS.get(name, name): value for name, value in options.items()}}
     if options.get("prompt_embeds") is not None:  # one row each, in place of the words
-        arguments |= {"prompt": None, "num_images_per_prompt": 1}
+        arguments |= {"prompt": None, **({"num_images_per_prompt": 1} if "num_images_per_prompt" in asked else {})}
     for name, value in options.items():
         if name.endswith("_embeds") and isinstance(value, Tensor):
             if not value.ndim or len(value) not in (1, n):

@@ -16,6 +16,7 @@ from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.turns import Turn, Turns
+from ctxrep_edit.sampling.calling import steps_of
 from ctxrep_edit.sampling.choice import choose
 from ctxrep_edit.settings import Repulsion
 
@@ -84,7 +85,7 @@ class Pool:
         def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if first is not None:
                 tensors = {**tensors, **first(pipe, step, timestep, tensors)}
-            if step + 1 == pipe.num_timesteps:
+            if self.adapter.decodes_fewer and step + 1 == steps_of(pipe):
                 tensors = {**tensors, "latents": tensors["latents"][self.kept]}
             return tensors
 

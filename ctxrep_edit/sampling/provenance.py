@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ctxrep_edit.plugins.adapter import Request
+from ctxrep_edit.sampling.calling import parameters
 
 PACKAGES = ("torch", "diffusers", "transformers")
 
@@ -18,9 +18,8 @@ PACKAGES = ("torch", "diffusers", "transformers")
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """For a recipe: `steps`, which `pipeline` is asked for by these arguments of its call, the `versions` of what
     computes, and the fingerprints of the `source` and the `mask` (None without one)."""
-    stated = inspect.signature(type(pipeline).__call__).parameters.get("num_inference_steps")
     return {
-        "steps": arguments.get("num_inference_steps", stated and stated.default),
+        "steps": arguments.get("num_inference_steps", parameters(pipeline).get("num_inference_steps")),
         "versions": {package: version(package) for package in PACKAGES},
         "source": fingerprint(request.image),
         "mask": None if request.mask is None else fingerprint(request.mask),

@@ -17,8 +17,10 @@ from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import is_repelled
+from ctxrep_edit.sampling.calling import opaque, pictures, steps_of
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
+from ctxrep_edit.sampling.stepping import followed
 from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
@@ -63,13 +65,14 @@ def sample(
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)
         after = after if pool is None else pool.after(after)
-        images = pipeline(**{**arguments, **changes}, callback_on_step_end=after).images
+        with followed(pipeline, after) as following:
+            images = pictures(pipeline, {**arguments, **changes, **following})
         if not isinstance(images, Tensor):
             raise PluginError(
                 f"{type(pipeline).__name__} returned a {type(images).__name__}, but must return a tensor "
                 "(n, 3, h, w) in [0, 1] where output_type is 'pt'."
             )
-        return images.float().cpu()
+        return opaque(images.float().cpu())
 
     transformer = adapter.transformer(pipeline)
     with ExitStack() as held:
@@ -124,7 +127,7 @@ class _Steps:
             if self.callback is not None:
                 tensors = {**tensors, **_checked(self.callback(pipe, step, timestep, tensors))}
             if self.on_step is not None:
-                self.on_step(step + 1, pipe.num_timesteps)
+                self.on_step(step + 1, steps_of(pipe))
             self.stopped |= bool(getattr(pipe, "_interrupt", False)) and not ours
             return tensors
 

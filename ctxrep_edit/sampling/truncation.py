@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import warnings
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
+
+from ctxrep_edit.sampling.calling import parameters
 
 MESSAGES = ("truncated because", "Token indices sequence length is longer")
 
@@ -40,8 +41,7 @@ def unread(pipeline: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
     Of the tokenizers that diffusers cuts with: a CLIP reads what it states itself, a T5 the `max_sequence_length` of
     the pipeline's call.
     """
-    stated = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
-    longest = arguments.get("max_sequence_length", stated and stated.default)
+    longest = arguments.get("max_sequence_length", parameters(pipeline).get("max_sequence_length"))
     left: dict[str, str] = {}
     for name, tokenizer in getattr(pipeline, "components", {}).items():
         kind = type(tokenizer).__name__.partition("Tokenizer")[0]

@@ -17,6 +17,7 @@ from ctxrep_edit.errors import CtxrepError, InputError
 from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Part
+from ctxrep_edit.sampling.calling import opaque, pictures
 from ctxrep_edit.sampling.loan import one_by_one
 from ctxrep_edit.sampling.run import round_trip
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
@@ -73,7 +74,7 @@ class AdapterConformance(HookConformance):
         pipeline.set_progress_bar_config(disable=True)
         with torch.random.fork_rng([]), one_by_one(pipeline):
             torch.manual_seed(0)  # as for the first seed
-            alone = pipeline(**self.arguments(pipeline, adapter)).images.float().cpu()
+            alone = opaque(pictures(pipeline, self.arguments(pipeline, adapter)).float().cpu())
         ours = self.run(pipeline, adapter)
         assert torch.equal(alone, ours), "Strength 0 gives other pictures than the pipeline called with the same."
 

@@ -59,6 +59,7 @@ class Watch:
     steps: int = 0
     call: Mapping[str, Any] = field(default_factory=dict)
     _call: int = -1
+    _aside: bool = False  # whether the call under way is none of a timestep
     _text: int = 0
     _raw: Streams = ()
 
@@ -66,6 +67,9 @@ class Watch:
         self.steps, self._call = step, -1
 
     def begin(self, module: nn.Module, args: Any, call: Mapping[str, Any]) -> None:
+        self._aside = not self.adapter.denoises(call)
+        if self._aside:
+            return
         self._call += 1
         self.call = self.call or dict(call)
         if "joint" in self.adapter.streams.values():
@@ -81,6 +85,8 @@ class Watch:
         return kept
 
     def note(self, place: Place, args: tuple[Any, ...], options: Mapping[str, Any], out: Any) -> None:
+        if self._aside:
+            return
         given = [x.clone() for x in (*args, *options.values()) if isinstance(x, Tensor) and x.ndim == 3]
         self.blocks.append(Seen(place, self.steps, self._call, given, self._raw, _streams(out), self._text))
 

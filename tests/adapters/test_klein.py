@@ -17,7 +17,7 @@ from diffusers import Flux2KleinPipeline
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit import Adapter, Request, UnknownPipeline, diverse_edit, register, unregister
+from ctxrep_edit import Adapter, Request, adapter_for, diverse_edit, register, unregister
 
 EXAMPLE = pages.ROOT / "examples" / "ctxrep_klein.py"
 PAGE = pages.PLUGINS / "another-family.md"
@@ -88,9 +88,11 @@ def test_it_edits_and_leaves_the_pipeline_as_it_was(pipe: Any, klein: Any, photo
     assert alone(pipe, klein.Klein(), photo) == before
 
 
-def test_without_the_plugin_nobody_drives_it(pipe: Any, photo: Image.Image) -> None:
-    with pytest.raises(UnknownPipeline, match=r"^No adapter drives Flux2KleinPipeline\. Known pipelines: Flux"):
-        edit(photo, pipeline=pipe)
+def test_without_the_plugin_the_adapter_of_its_base_class_drives_it(pipe: Any, klein: Any) -> None:
+    assert adapter_for(pipe).name == "own-klein"
+    unregister("klein")
+    assert adapter_for(pipe).name == "flux2-klein"
+    register(klein, "klein")
 
 
 def outputs(block: torch.nn.Module, call: Callable[[], object]) -> list[Any]:

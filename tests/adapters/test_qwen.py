@@ -1,4 +1,4 @@
-"""What the contract has for families such as Qwen-Image-Edit, on a tiny real pipeline of it."""
+"""Qwen-Image that edits, and what the contract has for families such as it, on tiny real pipelines."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import broken_adapters as bad
+import families
 import pytest
-import qwen_adapter
 import tiny_qwen
 import torch
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
-from plugging import plugin
+from ctxrep_adapters import qwen_image
 
-from ctxrep_edit import DEFAULT_CHECKS, PluginError, diverse_edit, register, round_trip, to_tensor, unregister
+from ctxrep_edit import DEFAULT_CHECKS, InputError, PluginError, Request, diverse_edit, round_trip, to_tensor
 from ctxrep_edit.testing import AdapterConformance, tiny_picture
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The adapter as a plugin, and a pipeline that looks at sources of 96 x 96 pixels instead of a megapixel."""
-    true = pipeline_qwenimage_edit.calculate_dimensions
-    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: true(96 * 96, ratio))
-    register(plugin(ctxrep_adapters=lambda: [qwen_adapter.QwenImageEdit()]), "qwen")
-    yield
-    unregister("qwen")
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_qwen.small(patch)
+        yield
 
 
-class TestQwenImageEdit(AdapterConformance):
+@pytest.fixture(scope="module", params=tiny_qwen.CLASSES, ids=lambda cls: cls.__name__)
+def family(request: pytest.FixtureRequest) -> Any:
+    return tiny_qwen.pipeline(request.param)
+
+
+class TestQwenImageEdit(families.FamilyConformance):
     guided = {"true_cfg_scale": 4.0}
-
-    @pytest.fixture
-    def pipeline(self) -> Any:
-        return tiny_qwen.pipeline()
 
 
 def test_a_video_autoencoder_makes_the_round_trip() -> None:
@@ -62,7 +59,7 @@ def test_the_mask_is_the_words_between_what_the_pipeline_put_around_them() -> No
         getattr(pipeline, name).register_forward_pre_hook(note, with_kwargs=True)
     given = {"image": tiny_picture(64, 48), "prompt": "add a hat", "true_cfg_scale": 1.0, "num_inference_steps": 2}
     pipeline(**given, generator=torch.Generator().manual_seed(0))
-    mask = qwen_adapter.QwenImageEdit().instruction(pipeline, given)(seen["transformer"])
+    mask = qwen_image.QwenImageEdit().instruction(pipeline, given)(seen["transformer"])
     tokens = seen["text_encoder"]["input_ids"][0, pipeline.prompt_template_encode_start_idx :]
     assert pipeline.tokenizer.decode(tokens[mask]) == "add a hat"
 
@@ -86,3 +83,25 @@ def test_pictures_of_another_shape_name_the_adapter() -> None:
         "The adapter qwen-image-edit makes (1, 3, 1, 48, 64) of (1, 3, 48, 64) by the autoencoder of "
         "QwenImageEditPipeline: its encode and decode must give pictures of the size they were given."
     )
+
+
+def test_inpainting_takes_no_size_of_ones_own() -> None:
+    pipeline = tiny_qwen.pipeline(tiny_qwen.QwenImageEditInpaintPipeline)
+    white = tiny_picture(90, 60).point(lambda value: 255)
+    asked = {"pipeline": pipeline, "mask": white, "steps": 2, "preserve": "off", "progress": False}
+    with pytest.raises(InputError, match=r"chooses its size by the picture's aspect, 96 x 64 here, and cannot make"):
+        diverse_edit(tiny_picture(90, 60), "change the light", 2, width=64, height=32, **asked)
+
+
+def test_several_pictures_are_named_in_the_text() -> None:
+    pipeline = tiny_qwen.pipeline(tiny_qwen.QwenImageEditPlusPipeline)
+    adapter, seen = qwen_image.QwenImageEditPlus(), []
+    pipeline.transformer.register_forward_pre_hook(lambda _, args, call: seen.append(call), with_kwargs=True)
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    pictures = tiny_picture(64, 48, 1), tiny_picture(48, 64, 2)
+    request = Request(tiny_picture(64, 48), "add a hat", generators, (96, 64), 1, None, pictures)
+    given = adapter.arguments(pipeline, request)
+    pipeline(**given)
+    assert [frame[0] for frame in seen[0]["img_shapes"][0]] == [1] * 4  # what is made, and three sources
+    mask = adapter.instruction(pipeline, given)(seen[0])
+    assert int(mask.sum()) == len("add a hat")

@@ -72,14 +72,20 @@ def test_ctxrep_adapters_a_class_that_nobody_knows(picture: Image.Image) -> None
     with pytest.raises(UnknownPipeline) as unknown:
         edit(picture, pipeline=type("Stranger", (), {})())
     assert str(unknown.value) == (
-        "No adapter drives Stranger. Known pipelines: FluxKontextInpaintPipeline, FluxKontextPipeline, "
-        "StableDiffusion3ControlNetInpaintingPipeline, StableDiffusion3Img2ImgPipeline, "
-        "StableDiffusion3InpaintPipeline, StableDiffusion3InstructPix2PixPipeline. To add one, subclass "
+        f"No adapter drives Stranger. Known pipelines: {', '.join(sorted(catalog.pipelines()))}. To add one, subclass "
         "ctxrep_edit.Adapter and register it: see docs/plugins/adapters.md."
     )
 
 
 # Models
+
+
+def test_ctxrep_refused(registered: Register) -> None:
+    pipeline = object.__new__(LumenPipeline)  # its class alone is looked at
+    assert catalog.adapter_for(pipeline).name == "flux-kontext"
+    registered(ctxrep_refused=lambda: [("LumenPipeline", "it is made of glass")])
+    with pytest.raises(UnknownPipeline, match=r"^LumenPipeline cannot be driven: it is made of glass\.$"):
+        catalog.adapter_for(pipeline)
 
 
 def test_ctxrep_models(picture: Image.Image, photo: Path, folder: Path, registered: Register) -> None:

@@ -89,6 +89,7 @@ def test_json_is_written_in_one_place() -> None:
         if re.search(r"json\.dumps?\(", file.read_text("utf-8"))
     ]
     assert sorted(writers) == [
+        "adapters/ctxrep_adapters/bria_fibo.py",  # a prompt, in its own letters
         "ctxrep_edit/results/valid_json.py",
         "ctxrep_edit/testing/parts.py",
     ]  # that reads it back

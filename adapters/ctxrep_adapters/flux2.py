@@ -1,0 +1,113 @@
+"""FLUX.2: double blocks, then single ones with one joint stream; references have another time in their position ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, first_frame, mask_of, resized, words_in_turn
+
+from ctxrep_edit import Adapter, Request, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+ctxrep_api = "1.0"
+LENGTH = 512  # of the pipelines' max_sequence_length
+CHAT = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}  # as the pipelines ask for it
+
+
+class Flux2Klein(Adapter):
+    """`Flux2KleinPipeline`: the text is a chat turn around the instruction. The base models guide by a second call.
+
+    The default of all of FLUX.2 is a cautious one: nothing was measured on the trained models.
+    """
+
+    name = "flux2-klein"
+    pipelines: tuple[str, ...] = ("Flux2KleinPipeline",)
+    streams = {"transformer_blocks": ("text", "image"), "single_transformer_blocks": "joint"}
+    scopes = TWO_LISTS
+    default = CAUTIOUS
+    guidance = "calls"
+    references = 3
+
+    def generated(self, call: Mapping[str, Any]) -> int | torch.Tensor:
+        return first_frame(call)
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
+        prompt, length = arguments.get("prompt"), arguments.get("max_sequence_length", LENGTH)
+        if prompt is None:
+            return None
+
+        def turn(words: str) -> Any:
+            return pipeline.tokenizer.apply_chat_template([{"role": "user", "content": words}], **CHAT)
+
+        return words_in_turn(pipeline.tokenizer, turn, prompt, length)
+
+    def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
+        return by_area(width, height, pipeline.vae_scale_factor * 2)
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        others = [self.fitted(pipeline, picture) for picture in request.references]
+        return asked(request, [resized(request), *others])
+
+    def fitted(self, pipeline: Any, picture: Image.Image) -> Image.Image:
+        """A further picture in a size of which the pipeline crops nothing."""
+        width, height = picture.size
+        size = self.size(pipeline, width, height)
+        return picture.resize(size) if width * height > size[0] * size[1] else picture
+
+
+class Flux2(Flux2Klein):
+    """`Flux2Pipeline`, FLUX.2 [dev]: a system message, then the instruction. Guidance is distilled: one call a step."""
+
+    name = "flux2"
+    pipelines = ("Flux2Pipeline",)
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
+        from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+
+        prompt, length = arguments.get("prompt"), arguments.get("max_sequence_length", LENGTH)
+        if prompt is None or arguments.get("caption_upsample_temperature"):  # which writes another prompt
+            return None
+        processor = pipeline.tokenizer
+
+        def turn(words: str) -> Any:
+            return processor.apply_chat_template(format_input([words])[0], add_generation_prompt=False, tokenize=False)
+
+        start = processor.tokenizer.bos_token
+        special = start is None or not turn(prompt).startswith(start)
+        return words_in_turn(processor.tokenizer, turn, prompt, length, add_special_tokens=special)
+
+
+class Flux2KleinKV(Flux2Klein):
+    """`Flux2KleinKVPipeline`: the references come before the generated tokens, and in the first step alone; from then
+    on a cache has them."""
+
+    name = "flux2-klein-kv"
+    pipelines = ("Flux2KleinKVPipeline",)
+
+    def generated(self, call: Mapping[str, Any]) -> torch.Tensor:
+        ids = call["img_ids"]
+        made: torch.Tensor = (ids[0] if ids.ndim == 3 else ids)[:, 0] == 0
+        return made
+
+
+class Flux2KleinInpaint(Flux2Klein):
+    """`Flux2KleinInpaintPipeline`: starts from the noised source; `denoising_strength` says how far from it."""
+
+    name = "flux2-klein-inpaint"
+    pipelines = ("Flux2KleinInpaintPipeline",)
+    references = 1
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        out = {**asked(request, resized(request)), "mask_image": mask_of(pipeline, request)}
+        for picture in request.references:
+            out["image_reference"] = self.fitted(pipeline, picture)
+        return out
+
+
+@hookimpl
+def ctxrep_adapters() -> Iterable[Adapter]:
+    return [Flux2(), Flux2Klein(), Flux2KleinKV(), Flux2KleinInpaint()]

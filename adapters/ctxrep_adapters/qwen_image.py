@@ -1,0 +1,80 @@
+"""Qwen-Image that edits: the text holds vision tokens of the source, the autoencoder is one of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ctxrep_adapters.shared import CAUTIOUS, VideoAutoencoder, asked, mask_of, of_its_own_size, one_list, words_before
+
+from ctxrep_edit import Adapter, Request, hookimpl
+
+ctxrep_api = "1.0"
+AREA = 1024 * 1024  # pixels of the source as the pipelines look at it
+
+
+class QwenImageEdit(VideoAutoencoder):
+    """`QwenImageEditPipeline`. The text is [vision tokens of the source | instruction | end of the turn], as long as it
+    happens to be. Guidance is a second call of the transformer, with a negative prompt; the pipeline scales each
+    token of the guided prediction to the norm of the conditional one.
+
+    The default is a cautious one: nothing was measured on the trained models.
+    """
+
+    name = "qwen-image-edit"
+    pipelines: tuple[str, ...] = ("QwenImageEditPipeline",)
+    streams = {"transformer_blocks": ("text", "image")}
+    scopes = one_list()
+    default = CAUTIOUS
+    guidance = "calls"
+
+    def generated(self, call: Mapping[str, Any]) -> int:
+        frames, height, width = call["img_shapes"][0][0]  # in tokens
+        return int(frames * height * width)
+
+    def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> Any:
+        prompt = arguments.get("prompt")
+        if prompt is None:
+            return None
+        after = pipeline.prompt_template_encode.partition("{}")[2]  # what the pipeline puts behind the words
+        words, tail = (len(pipeline.tokenizer(text)["input_ids"]) for text in (prompt, after))
+        return words_before(tail, words)
+
+    def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
+        from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+
+        wide, high, _ = pipeline_qwenimage_edit.calculate_dimensions(AREA, width / height)
+        unit = pipeline.vae_scale_factor * 2
+        return int(wide) // unit * unit, int(high) // unit * unit
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        return {**asked(request, request.image), "negative_prompt": " "}
+
+
+class QwenImageEditPlus(QwenImageEdit):
+    """`QwenImageEditPlusPipeline`: several pictures, each named and shown in the text before the instruction."""
+
+    name = "qwen-image-edit-plus"
+    pipelines = ("QwenImageEditPlusPipeline",)
+    references = 2
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        # the pipeline edits in the aspect of the last picture where it is not told a size, and it is told one
+        return {**super().arguments(pipeline, request), "image": [request.image, *request.references]}
+
+
+class QwenImageEditInpaint(QwenImageEdit):
+    """`QwenImageEditInpaintPipeline`, which takes no size but makes its own. Its source is encoded with noise from the
+    first generator."""
+
+    name = "qwen-image-edit-inpaint"
+    pipelines = ("QwenImageEditInpaintPipeline",)
+
+    def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        out = asked(request, of_its_own_size(self, pipeline, request), sized=False)
+        return {**out, "negative_prompt": " ", "mask_image": mask_of(pipeline, request)}
+
+
+@hookimpl
+def ctxrep_adapters() -> Iterable[Adapter]:
+    return [QwenImageEdit(), QwenImageEditPlus(), QwenImageEditInpaint()]

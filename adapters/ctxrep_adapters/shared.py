@@ -1,0 +1,150 @@
+"""What several families share: scopes, sizes, masks, and where the instruction's words stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+WORDS = frozenset({"instruction"})
+MADE = frozenset({"generated"})
+DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
+MEGAPIXEL = 1024 * 1024
+PLACEHOLDER = "\ue000"  # of a private range: in nobody's instruction
+CAUTIOUS = Repulsion(scope="middle", strength=0.5, window=0.1, schedule="linear", anchor=True, oversample=1)
+"""The default of families that were tried on random weights alone: weaker than what the measured ones take, and no
+further candidates."""
+
+
+def one_list(blocks: str = DOUBLE) -> dict[str, Scope]:
+    """Scopes of a transformer with one list of blocks, of that name."""
+    return {
+        "context": Scope({blocks: WORDS}, "instruction tokens"),
+        "middle": Scope(
+            {blocks: WORDS | MADE},
+            "instruction and generated-image tokens of the middle half of the blocks",
+            within={blocks: (0.25, 0.75)},
+        ),
+        "generated": Scope({blocks: WORDS | MADE}, "instruction and generated-image tokens"),
+    }
+
+
+TWO_LISTS = {
+    "context": Scope({DOUBLE: WORDS}, "instruction tokens of the double blocks"),
+    "middle": Scope(
+        {DOUBLE: WORDS | MADE, SINGLE: WORDS | MADE},
+        "instruction and generated-image tokens of the later double and the earlier single blocks",
+        within={DOUBLE: (0.5, 1.0), SINGLE: (0.0, 0.5)},
+    ),
+    "generated": Scope(
+        {DOUBLE: WORDS, SINGLE: WORDS | MADE},
+        "instruction tokens of all blocks, generated-image tokens of the single ones",
+    ),
+}
+"""Scopes of a transformer with double and single blocks."""
+
+
+def first_frame(call: Mapping[str, Any]) -> int:
+    """How many image tokens are generated, where the first of the position ids is 0 for them: (tokens, axes)."""
+    ids = call["img_ids"]
+    ids = ids[0] if ids.ndim == 3 else ids
+    return int((ids[:, 0] == 0).sum())
+
+
+def by_area(width: int, height: int, unit: int) -> tuple[int, int]:
+    """Sides in multiples of `unit`, in about that aspect, of a megapixel at most and as nearly as can be."""
+    scale = (MEGAPIXEL / (width * height)) ** 0.5
+    wide, high = (max(1, round(side * scale / unit)) for side in (width, height))
+    while wide * high * unit**2 > MEGAPIXEL and max(wide, high) > 1:
+        wide, high = (wide - 1, high) if wide >= high else (wide, high - 1)
+    return wide * unit, high * unit
+
+
+def resized(request: Request) -> Image.Image:
+    """The picture in the size of the edit, so that nothing of it is cropped later."""
+    from PIL.Image import Resampling
+
+    return request.image.resize(request.size, Resampling.LANCZOS)
+
+
+def of_its_own_size(adapter: Adapter, pipeline: Any, request: Request) -> Image.Image:
+    """The picture for a pipeline that takes no size, but makes one of its aspect. Raises InputError for another one."""
+    if adapter.size(pipeline, *request.size) == tuple(request.size):
+        return resized(request)
+    if adapter.size(pipeline, *request.image.size) == tuple(request.size):
+        return request.image
+    width, height = adapter.size(pipeline, *request.image.size)
+    raise InputError(
+        f"{type(pipeline).__name__} chooses its size by the picture's aspect, {width} x {height} here, and cannot make "
+        f"{request.size[0]} x {request.size[1]}: leave width and height out."
+    )
+
+
+def mask_of(pipeline: Any, request: Request) -> Image.Image:
+    """The mask in the size of the edit. Raises InputError where there is none."""
+    if request.mask is None:
+        raise InputError(f"{type(pipeline).__name__} edits inside a mask and was given none: give mask=.")
+    return request.mask.resize(request.size)
+
+
+def asked(request: Request, image: Any, *, sized: bool = True) -> dict[str, Any]:
+    """The arguments that nearly all pipelines take by these names. sized: width and height too."""
+    out: dict[str, Any] = {
+        "image": image,
+        "prompt": request.instruction,
+        "num_images_per_prompt": len(request.generators),
+        "generator": list(request.generators),
+    }
+    if sized:
+        out["width"], out["height"] = request.size
+    if request.steps is not None:
+        out["num_inference_steps"] = request.steps
+    return out
+
+
+def words_before(tail: int, words: int) -> Callable[[Mapping[str, Any]], torch.Tensor]:
+    """Marks the `words` text tokens before the last `tail` ones, however many stand before them, such as those of a
+    picture. Padding, if any, comes after all of them."""
+    import torch
+
+    def mask(call: Mapping[str, Any]) -> torch.Tensor:
+        places = torch.arange(call["encoder_hidden_states"].shape[1], device="cpu")  # (tokens,)
+        real = call.get("encoder_hidden_states_mask")  # (batch, tokens)
+        end = (len(places) if real is None else int(real[-1].sum())) - tail
+        return (places >= end - words) & (places < end)
+
+    return mask
+
+
+def words_in_turn(
+    tokenizer: Any, render: Callable[[str], str], prompt: str, length: int, **options: Any
+) -> torch.Tensor:
+    """Marks the tokens of `prompt` in a text that is padded to `length` of them: bool (length,).
+
+    render: what the pipeline makes of an instruction before it is tokenized, such as a turn of a chat. options: of the
+    tokenizer.
+    """
+    text = render(prompt)
+    before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
+    tokens = tokenizer(
+        text, padding="max_length", max_length=length, truncation=True, return_offsets_mapping=True,
+        return_tensors="pt", **options,
+    )  # fmt: skip
+    first, last = tokens["offset_mapping"][0].unbind(1)  # (length,), characters of the text
+    mask: torch.Tensor = (last > len(before)) & (first < len(text) - len(after)) & (last > first)
+    return mask
+
+
+class VideoAutoencoder(Adapter):
+    """For families whose autoencoder is one of videos, (n, 3, frames, h, w): a picture is one frame."""
+
+    def encode(self, pipeline: Any, pictures: torch.Tensor) -> torch.Tensor:
+        return super().encode(pipeline, pictures.unsqueeze(2))
+
+    def decode(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        return super().decode(pipeline, latents)[:, :, 0]
