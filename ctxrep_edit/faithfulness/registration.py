@@ -24,8 +24,10 @@ ZOOMS = np.arange(0.86, 1.15, 0.02)
 REACH = 0.2  # of the shortest side: no larger shift is looked for
 GAIN = 0.1  # of correlation: what moving the source back must win before a motion is believed
 FIT = 0.25  # correlation that a motion must reach to be believed
-SLIGHT = 0.01  # of the longer side: a motion of no more is believed
-SLIGHT_GAIN = 0.015  # for so little
+SLIGHT = 0.006  # of the longer side: up to it a motion is undone for measuring, and no fault
+SLIGHT_GAIN = 0.015  # of correlation: for which it is believed
+LEAST = 0.1  # pixels of the search: a smaller displacement is none
+TOLD = 0.5  # percent: smaller parts of a motion are not worth a word
 ROOM = 0.03  # of the shortest side: so far around a mask nothing is compared either
 LARGEST = 256  # pixels: longer sides are brought down to it for the search; a fraction of a pixel is still found
 
@@ -37,20 +39,45 @@ Field = npt.NDArray[np.complex64]
 class Motion:
     """Where the source's content lies in the edit: moved by dx, dy pixels (right, down) and zoomed about the centre.
 
-    displacement: of the picture's most moved corner, in pixels. step: what half a pixel of the search amounts to, in
-    pixels of the picture. stretch: how many times more its height was zoomed than its width; `zoom` is the geometric
-    mean of both.
+    displacement: of the picture's most moved corner, in pixels. slight: up to how many pixels that is no fault.
+    stretch: how many times more the height was zoomed than the width; `zoom` is the geometric mean of both. size:
+    (width, height) of the picture.
     """
 
     dx: float = 0.0
     dy: float = 0.0
     zoom: float = 1.0
     displacement: float = 0.0
-    step: float = 0.5
+    slight: float = 0.5
     stretch: float = 1.0
+    size: tuple[int, int] = (1, 1)
 
     def __bool__(self) -> bool:
         return self.displacement > 0
+
+    def __str__(self) -> str:
+        """In words: "shifted 1.0 % to the left and 0.8 % up, zoomed in by 3.0 %, stretched 1.02 times in height"."""
+        told = []
+        shares = [100 * shift / side for shift, side in zip((self.dx, self.dy), self.size, strict=True)]
+        names = ("to the right", "to the left"), ("down", "up")
+        ways = [
+            f"{abs(share):.1f} % {name[share < 0]}"
+            for share, name in zip(shares, names, strict=True)
+            if abs(share) >= TOLD
+        ]
+        if ways:
+            told.append("shifted " + " and ".join(ways))
+        if abs(self.zoom - 1) >= TOLD / 100:
+            told.append(f"zoomed {'in' if self.zoom > 1 else 'out'} by {100 * abs(self.zoom - 1):.1f} %")
+        more = max(self.stretch, 1 / self.stretch)
+        if more - 1 >= TOLD / 100:
+            told.append(f"stretched {more:.2f} times in {'height' if self.stretch > 1 else 'width'}")
+        return ", ".join(told) or "hardly moved"
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is more than slight."""
+        return self.displacement > self.slight
 
     @property
     def zooms(self) -> tuple[float, float]:
@@ -86,7 +113,8 @@ class Still:
         if allowed is None or allowed.all():
             return np.ones(self.grey.shape, np.float32)
         near = self.brought_down(allowed.numpy().astype(np.float32)) > 0.02
-        return (~maximum_filter(near, 2 * round(ROOM * min(near.shape)) + 1)).astype(np.float32)
+        around = maximum_filter(near, 2 * round(ROOM * min(near.shape)) + 1)
+        return np.asarray(~around, np.float32)
 
     @cached_property
     def is_flat(self) -> bool:
@@ -107,10 +135,10 @@ def find_motion(source: Tensor | Still, edit: Tensor, allowed: Tensor | None = N
     from skimage.registration import phase_cross_correlation
 
     source = source if isinstance(source, Still) else Still(source)
-    still, scale, compared = source.grey, source.scale, source.compared(allowed)
+    still, compared = source.grey, source.compared(allowed)
     field = _field(source.brought_down(_grey(edit))) * compared
     if source.is_flat or not field.any():  # a flat picture has moved nowhere
-        return Motion(step=0.5 * scale)
+        return Motion()
     spectrum = np.fft.fft2(field)
 
     def likeness(motion: npt.NDArray[np.float64]) -> float:
@@ -135,15 +163,15 @@ def find_motion(source: Tensor | Still, edit: Tensor, allowed: Tensor | None = N
 def _believed(found: npt.NDArray[np.float64], likeness: float, unmoved: float, source: Still) -> Motion:
     """The motion found, (dy, dx, 50 (zoom - 1) of height and width) in pixels of the search; none if it is unlikely."""
     scale, (h, w) = source.scale, source.shape
-    dy, dx, tall, wide = *(found[:2] * scale), *(1 + found[2:] / 50)
+    dy, dx = (float(shift) * scale for shift in found[:2])
+    tall, wide = (1 + float(zoom) / 50 for zoom in found[2:])
     corner = float(np.hypot(abs(dx) + abs(wide - 1) * w / 2, abs(dy) + abs(tall - 1) * h / 2))
-    slight = corner < SLIGHT * max(h, w)
-    least = unmoved + SLIGHT_GAIN if slight else max(FIT, unmoved + GAIN)
-    if likeness < least or not all(ZOOMS[0] - 0.02 < zoom < ZOOMS[-1] + 0.02 for zoom in (tall, wide)):
-        return Motion(step=0.5 * scale)
-    return Motion(
-        float(dx), float(dy), float((tall * wide) ** 0.5), max(corner, 1e-9), 0.5 * scale, float(tall / wide)
-    )
+    slight = max(0.5 * scale, SLIGHT * max(h, w))
+    least = unmoved + SLIGHT_GAIN if corner <= slight else max(FIT, unmoved + GAIN)
+    within = all(ZOOMS[0] - 0.02 < zoom < ZOOMS[-1] + 0.02 for zoom in (tall, wide))
+    if likeness < least or not within or corner < LEAST * scale:
+        return Motion(slight=slight)
+    return Motion(dx, dy, (tall * wide) ** 0.5, corner, slight, tall / wide, (w, h))
 
 
 def move(picture: Tensor, motion: Motion) -> Tensor:
@@ -201,9 +229,7 @@ def correlation(a: Field, b: Field) -> float:
     return float((a * b.conj()).real.sum() / np.sqrt(max(power, 1e-12)))
 
 
-def _warp(
-    grey: Grey, dy: float, dx: float, zooms: tuple[float, float], *, undo: bool = False, order: int = 1
-) -> Grey:
+def _warp(grey: Grey, dy: float, dx: float, zooms: tuple[float, float], *, undo: bool = False, order: int = 1) -> Grey:
     """The picture zoomed about its centre, height and width each, then moved; or that undone."""
     from scipy.ndimage import affine_transform
 

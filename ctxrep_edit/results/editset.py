@@ -69,7 +69,8 @@ class Edit:
 
     @property
     def lpips(self) -> float | None:
-        """LPIPS to the source where nothing should have changed, >= 0; None where `preservation` was not asked."""
+        """The loss outside: LPIPS that was lost where nothing should have changed, beyond what the autoencoder costs,
+        >= 0; of an edit of the whole picture, LPIPS to the source. None where `preservation` was not asked."""
         verdict = self.verdicts.get("preservation")
         return verdict.value if verdict else None
 
