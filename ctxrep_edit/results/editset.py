@@ -82,7 +82,9 @@ class Edit:
         return {**stated, "verdicts": verdicts}
 
     def __repr__(self) -> str:
-        said = "" if self.verdict is None else f", {'kept' if self.faithful else 'changed'}: {self.verdict.reason}"
+        said = (
+            "" if self.verdict is None else f", {'kept' if self.faithful else self.verdict.word}: {self.verdict.reason}"
+        )
         width, height = self.image.size
         return f"<Edit {self.index + 1}: {self.label}, {width} x {height} pixels{said}>"
 

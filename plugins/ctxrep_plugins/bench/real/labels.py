@@ -20,7 +20,8 @@ Box = tuple[float, float, float, float]
 @dataclass(frozen=True)
 class Pair:
     """A source, its edit, and what somebody saw. Everything outside `boxes`, in shares of the sides, should be as it
-    was; `kept` says whether it is. aspect_changed: None where the manifest does not say."""
+    was; `kept` says whether it is. aspect_changed: None where the manifest does not say. group: one
+    for all pairs of a source."""
 
     name: str
     source: Path
@@ -30,6 +31,8 @@ class Pair:
     boxes: tuple[Box, ...] = ()
     instruction: str = ""
     aspect_changed: bool | None = None
+    group: str = ""
+    model: str = ""
 
     def mask(self) -> Image.Image:
         """The boxes, white on black, of the source's size."""
@@ -73,7 +76,7 @@ def _pair(folder: Path, number: int, entry: Any) -> Pair:
     return Pair(
         str(entry.get("id", number)), *files, entry["kind"], entry["rest_kept"] == "yes",
         tuple(_box(box, what) for box in entry.get("boxes") or ()), str(entry.get("instruction", "")),
-        entry.get("aspect_changed"),
+        entry.get("aspect_changed"), str(entry.get("set", entry["source"])), str(entry.get("model", "")),
     )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ def summary(found: Sequence[Judged]) -> Summary:
     stated["pairs"] = [
         {
             "id": one.pair.name, "given": one.given, "kept": one.pair.kept, "flagged": one.flagged, "by": one.by,
-            "kind": one.pair.kind, "told": one.told, "reason": _reason(one),
+            "kind": one.pair.kind, "told": one.told, "reason": _reason(one), "group": one.pair.group,
+            "model": one.pair.model, "measures": _measures(one),
         }
         for one in found
     ]  # fmt: skip
@@ -93,6 +94,12 @@ def _heading(one: Judged) -> str:
 def _reason(one: Judged) -> str:
     verdict = one.edits[0].verdict if one.edits else None
     return verdict.reason if verdict else "refused"
+
+
+def _measures(one: Judged) -> dict[str, float]:
+    """What `preservation` measured."""
+    verdict = one.edits[0].verdicts.get("preservation") if one.edits else None
+    return {name: said["value"] for name, said in verdict.details.get("measures", {}).items()} if verdict else {}
 
 
 def _asked(found: Sequence[Judged], given: str) -> Summary:
