@@ -34,7 +34,7 @@ class Evidence:
     changes: (n, h', w') in [0, 1], by how much each edit differs from an untouched one, before anything was restored:
         the mean absolute difference of the channels, each averaged over 3 x 3 pixels, of pictures brought down to a
         short side of 160 pixels (see `scale`); 0 where it is not seen.
-    changed: bool (n, h', w'), where that is clear, whatever a mask says; all True for the whole without a mask.
+    changed: bool (n, h', w'), where that is clear, also outside a mask; all True for the whole picture.
     """
 
     source: Tensor
@@ -129,8 +129,8 @@ def gather(
         changed, whole = estimate_regions(found, untouched)
         regions = enlarged(changed, *edits.shape[2:])
     else:
-        changed = clearly_changed(found, untouched)
         regions, whole = mask.expand(len(edits), -1, -1), bool(mask.all())
+        changed = torch.ones_like(found, dtype=torch.bool) if whole else clearly_changed(found, untouched)
     where: Where = "whole" if whole else "estimated" if mask is None else "mask"
     if restore and not whole:
         visible = torch.stack([opacity(region & there) for region, there in zip(regions, seen, strict=True)])[:, None]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctxrep_edit import Evidence
 
 CHANGE_LEAST = 0.05  # difference of the colours, in [0, 1], averaged over the 3 x 3 pixels that changed most
+PLAIN = 0.1  # the same, from which no re-encoding differs
 
 
 class Change(Check):
@@ -29,7 +30,8 @@ class Change(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         seen = case.evidence
-        asked = _small(seen, seen.regions if seen.where == "mask" else seen.seen) & seen.changed  # (n, h', w')
+        asked = _small(seen, seen.regions if seen.where == "mask" else seen.seen)  # (n, h', w')
+        asked &= seen.changed | (seen.changes > PLAIN)
         place = "within the mask" if seen.where == "mask" else "in the picture"
         verdicts = []
         for i, value in enumerate((seen.changes * asked).amax((1, 2)).tolist()):
