@@ -48,13 +48,14 @@ def test_the_same_colours_in_another_space_are_unchanged() -> None:
         (entry,) = assess(source, [edit])
         assert [name for name, verdict in entry.verdicts.items() if verdict.objects] == ["change"]  # nothing was done
         assert entry.lpips < 0.005
-        assert entry.verdicts["colour"].value < 0.5
+        assert entry.verdicts["preservation"].details["measures"]["colour"]["value"] < 0.5
 
 
 def test_it_scores_pictures_of_anybody(edits: EditSet) -> None:
     assert [entry.faithful for entry in edits] == [True, False, True]
     assert list(edits[0].verdicts) == list(DEFAULT_CHECKS)
-    assert not edits[1].verdicts["colour"].kept
+    assert not edits[1].verdicts["preservation"].details["measures"]["colour"]["kept"]
+    assert edits[1].verdicts["preservation"].word == "damaged"
     assert edits.recipe["size"] == [128, 128]
     assert 1 < edits.vendi < 3
     truth = Image.new("L", PHOTO.size, 0)
@@ -102,7 +103,7 @@ def test_the_page_needs_nothing_else(edits: EditSet, tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert text.count('class="outline"') == text.count('class="heat"') == text.count('type="range"') == 3
     assert text.count("<tr>") == 1 + 3 * len(DEFAULT_CHECKS)
-    assert edits[1].verdicts["colour"].reason in text
+    assert edits[1].verdicts["preservation"].reason in text
     with pytest.raises(OutputError, match=r"cannot be written: .*Name a file where you may write"):
         edits.report(page / "below.html")
 

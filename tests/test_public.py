@@ -32,7 +32,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks n",
     "Check": "name summary prepare verdicts",
     "Case": "source edits mask instruction first_is_plain round_trip realign restore frames evidence",
-    "Verdict": "kept measure value bound reason details not_asked objects to_dict",
+    "Verdict": "kept measure value bound reason details fault word not_asked objects to_dict",
     "Embedder": "name summary apart embed",
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice checks",

@@ -85,7 +85,9 @@ def _verdict(edit: Edit, edits: EditSet) -> Text | str:
 
     if edit.verdict is None:
         return "not checked"
-    return Text("kept", "green") if edit.faithful else Text("dropped" if edit in edits.dropped else "changed", "red")
+    if edit.faithful:
+        return Text("kept", "green")
+    return Text("dropped" if edit in edits.dropped else edit.verdict.word, "red")
 
 
 def _measured(edit: Edit) -> tuple[str, str, str]:

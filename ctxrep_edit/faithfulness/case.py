@@ -45,7 +45,7 @@ class Case:
 
         from ctxrep_edit.faithfulness.evidence import Register, gather
 
-        self._register = self._register or Register(self.source, self.round_trip())
+        self._register = self._register or Register(self.source, self.round_trip(), self.mask)
         h, w = self.edits.shape[2:]
         shown = torch.stack([frame.shown(h, w) for frame in self.frames]) if self.frames else None
         return gather(self._register, self.edits, self.mask, shown, restore=self.restore)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ctxrep_edit.faithfulness.regions import differences, estimate_regions
+from ctxrep_edit.faithfulness.regions import clearly_changed, differences, enlarged, estimate_regions, view_scale
 from ctxrep_edit.faithfulness.registration import Motion, Still, find_motion, move, move_back
 from ctxrep_edit.faithfulness.residuals import Explainer
 from ctxrep_edit.faithfulness.restoration import opacity
@@ -24,15 +24,17 @@ class Evidence:
     """The edits of a set beside their source, ready to be measured. n edits of h x w pixels.
 
     source: (1, 3, h, w) in [0, 1]. motions: one per edit.
-    edits: (n, 3, h, w), moved back where they had come back shifted or zoomed, and restored where that was asked.
+    edits: (n, 3, h, w), moved back where they had come back moved, and restored where that was asked.
     untouched: (n, 3, h, w), what an edit that changed nothing would look like: the source through the pipeline's
         autoencoder, and moved there and back as the edit was; the source itself where edits are restored.
     where: whether the caller's mask says where the edit was allowed, or it was estimated; or whether it is an edit of
         the whole picture.
     regions: bool (n, h, w), where each was edited; all True for the whole.
     seen: bool (n, h, w), False where moving back left the border without pixels, or an edit was cropped.
-    changes: (n, h, w) in [0, 1], by how much each edit differs from an untouched one, before anything was restored:
-        the mean absolute difference of the channels, each averaged over 3 x 3 pixels; 0 where it is not seen.
+    changes: (n, h', w') in [0, 1], by how much each edit differs from an untouched one, before anything was restored:
+        the mean absolute difference of the channels, each averaged over 3 x 3 pixels, of pictures brought down to a
+        short side of 160 pixels (see `scale`); 0 where it is not seen.
+    changed: bool (n, h', w'), where that is clear, also outside a mask; all True for the whole picture.
     """
 
     source: Tensor
@@ -43,6 +45,7 @@ class Evidence:
     regions: Tensor
     seen: Tensor
     changes: Tensor
+    changed: Tensor
 
     @cached_property
     def unexplained(self) -> Tensor:
@@ -52,6 +55,11 @@ class Evidence:
             known = explainers and torch.equal(explainers[-1].source, untouched)
             explainers.append(explainers[-1] if known else Explainer(untouched))
         return torch.stack([one.unexplained(edit) for one, edit in zip(explainers, self.edits, strict=True)])
+
+    @property
+    def scale(self) -> float:
+        """To what share of its sides a picture is brought down to be seen small; `brought_down` takes it."""
+        return view_scale(*self.edits.shape[2:])
 
     @property
     def outside(self) -> Tensor:
@@ -73,11 +81,12 @@ class Placed:
 class Register:
     """Lays edits onto their source: each once, and what that needs of the source once for all of them.
 
-    source, trip: (1, 3, h, w) in [0, 1], the latter through the pipeline's autoencoder.
+    source, trip: (1, 3, h, w) in [0, 1], the latter through the pipeline's autoencoder. allowed: bool (h, w), where
+    the edit is not compared; None: nowhere.
     """
 
-    def __init__(self, source: Tensor, trip: Tensor) -> None:
-        self.source, self.trip = source, trip
+    def __init__(self, source: Tensor, trip: Tensor, allowed: Tensor | None = None) -> None:
+        self.source, self.trip, self.allowed = source, trip, allowed
         self._still = Still(source[0])
         self._placed: dict[int, Placed] = {}
 
@@ -88,7 +97,7 @@ class Register:
         return self._placed[i]
 
     def _place(self, edit: Tensor, shown: Tensor) -> Placed:
-        motion = find_motion(self._still, edit)
+        motion = find_motion(self._still, edit, self.allowed)
         if not motion:
             return Placed(motion, edit, self.trip[0], shown)
         back, seen = move_back(edit, motion)
@@ -117,11 +126,13 @@ def gather(
     aligned, untouched, seen = (torch.stack([getattr(one, x) for one in placed]) for x in ("edit", "untouched", "seen"))
     found = differences(torch.where(seen[:, None], aligned, untouched), untouched)
     if mask is None:
-        regions, whole = estimate_regions(found)
+        changed, whole = estimate_regions(found, untouched)
+        regions = enlarged(changed, *edits.shape[2:])
     else:
         regions, whole = mask.expand(len(edits), -1, -1), bool(mask.all())
+        changed = torch.ones_like(found, dtype=torch.bool) if whole else clearly_changed(found, untouched)
     where: Where = "whole" if whole else "estimated" if mask is None else "mask"
     if restore and not whole:
         visible = torch.stack([opacity(region & there) for region, there in zip(regions, seen, strict=True)])[:, None]
         aligned, untouched = source + visible * (aligned - source), source.expand_as(aligned)
-    return Evidence(source, motions, aligned, untouched, where, regions, seen, found)
+    return Evidence(source, motions, aligned, untouched, where, regions, seen, found, changed)

@@ -14,10 +14,7 @@ from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.contracts import Check, Verdict
 from ctxrep_edit.plugins.loading import STRICT, BrokenPlugin
 
-DEFAULT_CHECKS = (
-    "preservation", "change", "pixels", "colour", "alignment", "structure", "strays", "moved", "missing", "uniformity",
-    "grain",
-)  # fmt: skip
+DEFAULT_CHECKS = ("preservation", "change", "alignment")
 """What preserve="auto" asks, beside the checks of an embedded model."""
 
 

@@ -106,6 +106,7 @@ class Verdict:
     bound: float | None
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = "changed"
 
     @classmethod
     def not_asked(cls, measure: str, why: str, details: Mapping[str, Any] | None = None) -> Verdict:
@@ -116,6 +117,11 @@ class Verdict:
     def objects(self) -> bool:
         """Whether the check objects to the edit."""
         return self.kept is not None and not self.kept
+
+    @property
+    def word(self) -> str:
+        """ "kept", "not asked", or what the fault is."""
+        return "not asked" if self.kept is None else "kept" if self.kept else self.fault
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

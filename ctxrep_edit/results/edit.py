@@ -64,7 +64,8 @@ class Edit:
 
     @property
     def lpips(self) -> float | None:
-        """LPIPS to the source where nothing should have changed, >= 0; None where `preservation` was not asked."""
+        """The loss outside: LPIPS that was lost where nothing should have changed, beyond what the autoencoder costs,
+        >= 0; of an edit of the whole picture, LPIPS to the source. None where `preservation` was not asked."""
         verdict = self.verdicts.get("preservation")
         return verdict.value if verdict else None
 
@@ -76,7 +77,8 @@ class Edit:
         return {**stated, "verdicts": verdicts}
 
     def __repr__(self) -> str:
-        said = "" if self.verdict is None else f", {'kept' if self.faithful else 'changed'}: {self.verdict.reason}"
+        word = "kept" if self.faithful or self.verdict is None else self.verdict.word
+        said = "" if self.verdict is None else f", {word}: {self.verdict.reason}"
         width, height = self.image.size
         return f"<Edit {self.index + 1}: {self.label}, {width} x {height} pixels{said}>"
 

@@ -2,6 +2,7 @@
 
 import pytest
 from ctxrep_plugins.bench.faithful.command import faithful
+from ctxrep_plugins.bench.real.command import real
 from ctxrep_plugins.bench.spread.command import spread
 
 from ctxrep_edit import cli
@@ -11,3 +12,4 @@ from ctxrep_edit import cli
 def command() -> None:
     cli.bench.commands.setdefault("spread", spread)
     cli.bench.commands.setdefault("faithful", faithful)
+    cli.bench.commands.setdefault("real", real)

@@ -6,16 +6,13 @@ from typing import Any
 
 import skimage.data
 import torch
-from ctxrep_plugins.checks.objects import Strays
-from ctxrep_plugins.checks.outside import Colour, Pixels, Preservation
-from ctxrep_plugins.checks.structure import Alignment, Structure
+from ctxrep_plugins.checks import CHECKS
 from PIL import Image
 from torch import Tensor
 
 from ctxrep_edit import Case, Verdict, to_tensor
 from ctxrep_edit.faithfulness.registration import Motion, move
 
-CHECKS = (Preservation, Pixels, Colour, Alignment, Structure, Strays)
 SIDE = 64
 INSIDE = torch.zeros(SIDE, SIDE, dtype=torch.bool)
 INSIDE[4:28, 4:28] = True
@@ -41,7 +38,13 @@ def judged(given: Case) -> list[dict[str, Verdict]]:
 
 
 def objections(given: Case) -> list[set[str]]:
-    return [{name for name, verdict in said.items() if verdict.objects} for said in judged(given)]
+    """Of each edit, the checks that object; of `preservation`, the measures that are beyond their bounds."""
+    found = []
+    for said in judged(given):
+        names = {name for name, verdict in said.items() if verdict.objects} - {"preservation"}
+        measures = said["preservation"].details.get("measures", {})
+        found.append(names | {name for name, one in measures.items() if not one["kept"]})
+    return found
 
 
 def noisy(picture: Tensor, sigma: float) -> Tensor:
@@ -54,8 +57,8 @@ CORNER = torch.zeros_like(INSIDE)
 CORNER[40:60, 40:60] = True
 TINT = torch.tensor([0.1, 0.0, -0.1]).view(1, 3, 1, 1)
 WRONG = {
-    "cast": ((EDIT + TINT).clamp(0, 1), {"pixels", "colour"}),
-    "noise": (noisy(EDIT, 0.1), {"pixels"}),
+    "cast": ((EDIT + TINT).clamp(0, 1), {"loss", "colour"}),
+    "noise": (noisy(EDIT, 0.12), {"loss"}),
     "shift": (move(EDIT[0], Motion(3, -2, 1.0, 4))[None], {"alignment"}),
-    "object": (torch.where(CORNER, EDIT.flip(2), EDIT), {"pixels"}),
+    "object": (torch.where(CORNER, EDIT.flip(2), EDIT), {"spots"}),
 }

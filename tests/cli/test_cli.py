@@ -101,7 +101,7 @@ def test_credits_and_transparency_survive(folder: Path, tmp_path: Path) -> None:
 def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Path) -> None:
     """The model has random weights, so no edit keeps the edges of its source."""
     call_it = [photo, "change the light", "-n", 1, "-o", tmp_path / "out", "--model", folder, "--seed", 5, "--json"]
-    call_it += ["--check", "structure", "--no-progress"]
+    call_it += ["--check", "preservation", "--no-progress"]
     kept = json.loads(call(*call_it, "--realign", "--restore", "--on-unfaithful", "retry", "--retries", 1).stdout)
     assert [entry["seed"] for entry in kept["edits"]] == [6]
     recipe = kept["recipe"]

@@ -100,7 +100,7 @@ def test_raise_saves_the_good_ones(photo: Path, folder: Path, tmp_path: Path, re
 @pytest.mark.parametrize("policy", ["drop", "raise"])
 def test_a_set_of_which_nothing_is_kept(photo: Path, folder: Path, tmp_path: Path, policy: str) -> None:
     """The model has random weights, so no edit keeps the edges of its source."""
-    options = ["--model", folder, "-n", 1, "--no-progress", "--check", "structure", "--on-unfaithful", policy]
+    options = ["--model", folder, "-n", 1, "--no-progress", "--check", "preservation", "--on-unfaithful", policy]
     options += ["--seed", 5]
     result = call(photo, "change the light", *options, "--json", "-o", tmp_path / "out")
     assert result.exit_code == (policy == "raise")

@@ -1,20 +1,17 @@
 """The checks that come with ctxrep-edit: whether an edit kept what it should, and did what was asked.
 
-Each measures one thing on the evidence of the case: edits moved back onto their source, and where each was edited.
+Each says one thing that a user can act on, from the evidence of the case: edits moved back onto their source, and where
+each was edited.
 docs/faithfulness.md says how the bounds were found.
 """
 
 from __future__ import annotations
 
+from ctxrep_plugins.checks.alignment import Alignment
 from ctxrep_plugins.checks.change import Change
-from ctxrep_plugins.checks.objects import Missing, Moved, Strays
-from ctxrep_plugins.checks.outside import Colour, Pixels, Preservation
-from ctxrep_plugins.checks.structure import Alignment, Structure
-from ctxrep_plugins.checks.whole import Grain, Uniformity
+from ctxrep_plugins.checks.preservation import Preservation
 
 from ctxrep_edit import Check
 
-CHECKS: tuple[type[Check], ...] = (
-    Preservation, Change, Pixels, Colour, Alignment, Structure, Strays, Moved, Missing, Uniformity, Grain,
-)  # fmt: skip
+CHECKS: tuple[type[Check], ...] = (Preservation, Change, Alignment)
 """The default ones, in the order in which they are asked."""

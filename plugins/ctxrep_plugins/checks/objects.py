@@ -7,13 +7,9 @@ the others of its set: what all of them do was asked for.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from ctxrep_plugins.checks.verdicts import incomparable, where
-
-from ctxrep_edit import Case, Check, Verdict
+from ctxrep_plugins.checks.verdicts import Measure, incomparable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,108 +29,57 @@ COPY_MOST = 3.0  # times that another place of the source may explain a window b
 DETAIL_LEAST = 0.2  # share of the source's gradients that a changed window must have, of whatever content
 
 
-class Strays(Check):
-    """Whether an edit has changed something apart from the edit proper, that no other edit of the set changes.
-
-    An edit that did what another did may enlarge it, and do nothing else: the largest part that it alone changes is
-    stray. One that did something else is another answer: the largest part is the edit itself, and the second largest
-    is stray; where that answer is in many parts, none is. A part is what hangs together in the region of the edit; thin
-    ones do not count. Needs three edits, no mask.
-    """
-
-    name = "strays"
-    summary = "share of the picture that one edit changes apart, where no other does"
-
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        seen = case.evidence
-        if why := incomparable(seen):
-            return [Verdict.not_asked("stray change", why, where(seen, i)) for i in range(len(seen.edits))]
-        verdicts = []
-        for i in range(len(seen.edits)):
-            value = _stray(seen.regions.numpy(), i)
-            kept = value <= STRAY_MOST
-            reason = f"{value:.1%} of the picture changes apart from the edit, where no other edit does, "
-            reason += f"{'within' if kept else 'over'} {STRAY_MOST:.0%}"
-            verdicts.append(Verdict(kept, "stray change", value, STRAY_MOST, reason, where(seen, i)))
-        return verdicts
+def measures(seen: Evidence) -> list[dict[str, Measure]]:
+    """Of each edit; needs three edits of a part of the picture, and no mask. None is of other sets."""
+    if incomparable(seen):
+        return [{} for _ in seen.edits]
+    changed = (_small(seen.regions[:, None].float()) > 0.5).float()  # (n, 1, h, w)
+    found = []
+    for i in range(len(seen.edits)):
+        value = stray(seen.regions.numpy(), i)
+        measured = {"strays": Measure(value, STRAY_MOST, f"{value:.1%} of the picture changes apart from the edit")}
+        places = _alone(changed, i) if min(changed.shape[2:]) >= WINDOW else None
+        if places is not None:
+            copied, left = copied_content(seen, i, places), detail_left(seen, i, places)
+            measured["moved"] = Measure(copied, COPY_MOST, "a part shows what the source has in another place")
+            measured["missing"] = Measure(
+                left, DETAIL_LEAST, "something of the source is gone, and nothing is there instead", at_least=True
+            )
+        found.append(measured)
+    return found
 
 
-class _Objects(Check):
-    """Looks at windows that lie in what was changed, but not by every edit of the set. Needs three edits, no mask."""
-
-    measure: ClassVar[str]
-
-    def verdicts(self, case: Case) -> Sequence[Verdict]:
-        seen = case.evidence
-        changed = (_small(seen.regions[:, None].float()) > 0.5).float()  # (n, 1, h, w)
-        why = incomparable(seen) or ("the picture is too small" if min(changed.shape[2:]) < WINDOW else None)
-        places = [None if why else _alone(changed, i) for i in range(len(changed))]
-        nothing = why or "no part of the picture was changed by some edits and not by others"
-        return [
-            Verdict.not_asked(self.measure, nothing, where(seen, i)) if found is None else self._verdict(seen, i, found)
-            for i, found in enumerate(places)
-        ]
-
-    @abstractmethod
-    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
-        """Of edit i, by its windows at `places`, (candidates,)."""
-
-
-class Moved(_Objects):
-    """Whether an edit shows elsewhere what the source has in one place.
+def copied_content(seen: Evidence, i: int, places: Tensor) -> float:
+    """Whether edit i shows elsewhere what the source has in one place, in the windows at `places`, (candidates,).
 
     A window is suspicious if its own place in the source, whatever contrast and colour it is given, explains it much
-    worse than another place does as it is. The measure is the ratio of the two root mean square errors.
+    worse than another place does as it is: the ratio of the two root mean square errors, of the most suspicious one.
     """
+    import torch
 
-    name = "moved"
-    summary = "whether a changed part shows another place of the source"
-
-    measure = "copied content"
-
-    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
-        value = self._copied(seen, i, places)
-        reason = f"another place of the source explains a changed part {value:.1f} times as well as its own does, "
-        reason += f"{'within' if value <= COPY_MOST else 'over'} {COPY_MOST:.1f}"
-        return Verdict(value <= COPY_MOST, self.measure, value, COPY_MOST, reason, where(seen, i))
-
-    def _copied(self, seen: Evidence, i: int, places: Tensor) -> float:
-        import torch
-
-        edit, source = (_windows(_small(x[i : i + 1])) for x in (seen.edits, seen.untouched))  # (windows, numbers)
-        windows = edit[places]  # (candidates, numbers)
-        elsewhere = torch.cdist(windows, source).amin(1) / windows.shape[1] ** 0.5  # (candidates,)
-        a, b = (_centred(x) for x in (windows, source[places]))  # (candidates, numbers)
-        gain = (a * b).sum(1) / b.square().sum(1).clamp_min(1e-9)
-        here = (a - gain.clamp(0, 4)[:, None] * b).square().mean(1).sqrt()  # (candidates,)
-        return float((here / elsewhere.clamp_min(0.01)).max())
+    edit, source = (_windows(_small(x[i : i + 1])) for x in (seen.edits, seen.untouched))  # (windows, numbers)
+    windows = edit[places]  # (candidates, numbers)
+    elsewhere = torch.cdist(windows, source).amin(1) / windows.shape[1] ** 0.5  # (candidates,)
+    a, b = (_centred(x) for x in (windows, source[places]))  # (candidates, numbers)
+    gain = (a * b).sum(1) / b.square().sum(1).clamp_min(1e-9)
+    here = (a - gain.clamp(0, 4)[:, None] * b).square().mean(1).sqrt()  # (candidates,)
+    return float((here / elsewhere.clamp_min(0.01)).max())
 
 
-class Missing(_Objects):
-    """Whether something of the source is gone and nothing has taken its place.
+def detail_left(seen: Evidence, i: int, places: Tensor) -> float:
+    """The share of the source's gradients that a changed window of edit i has, of whatever content, in the worst."""
+    edit, source = (_windows(_gradients(_small(x[i : i + 1]))).mean(1)[places] for x in (seen.edits, seen.untouched))
+    return float(((edit + 0.002) / (source + 0.002)).min())
 
-    The measure is the share of the source's gradients that a changed window has, of whatever content, in the worst one.
+
+def stray(regions: npt.NDArray[np.bool_], i: int) -> float:
+    """What edit i has changed apart from the edit proper, that no other edit of the set changes: share of the picture.
+
+    regions: (n, h, w). An edit that did what another did may enlarge it, and do nothing else: the largest part that it
+    alone changes is stray. One that did something else is another answer: the largest part is the edit itself, and the
+    second largest is stray; where that answer is in many parts, none is. A part is what hangs together in the region
+    of the edit; thin ones do not count.
     """
-
-    name = "missing"
-    summary = "whether a changed part has lost what the source shows there, and shows nothing instead"
-
-    measure = "detail left"
-
-    def _verdict(self, seen: Evidence, i: int, places: Tensor) -> Verdict:
-        value = self._left(seen, i, places)
-        reason = f"a changed part has {value:.2f} of the detail that the source has there, "
-        reason += f"{'at least' if value >= DETAIL_LEAST else 'below'} {DETAIL_LEAST:.2f}"
-        return Verdict(value >= DETAIL_LEAST, self.measure, value, DETAIL_LEAST, reason, where(seen, i))
-
-    def _left(self, seen: Evidence, i: int, places: Tensor) -> float:
-        edit, source = (
-            _windows(_gradients(_small(x[i : i + 1]))).mean(1)[places] for x in (seen.edits, seen.untouched)
-        )
-        return float(((edit + 0.002) / (source + 0.002)).min())
-
-
-def _stray(regions: npt.NDArray[np.bool_], i: int) -> float:
     import numpy as np
     from scipy.ndimage import binary_opening
     from skimage.measure import label

@@ -1,26 +1,37 @@
-"""What the verdicts of the default checks have in common."""
+"""What the default checks have in common."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctxrep_edit import Evidence
 
-
-NO_OUTSIDE = "an edit of the whole picture has no outside"
-NOTHING_OUTSIDE = "nothing of the picture lies outside the edit"
-NOT_WHOLE = "this is an edit of a part of the picture"
 FEWEST = 3  # edits of a set from which one can be told from the others
 
 
-def incomparable(seen: Evidence) -> str | None:
-    """Why edits of a part of the picture cannot be compared with the others of their set; None: they can."""
-    if seen.where == "whole":
-        return "this is an edit of the whole picture"
-    if seen.where == "mask":
-        return "a mask says where the edit was allowed"
-    return None if len(seen.edits) >= FEWEST else f"it compares at least {FEWEST} edits"
+@dataclass(frozen=True)
+class Measure:
+    """One number of an edit against its bound. fault: what it means where it is beyond it, in plain words.
+    at_least: whether the bound is the least, not the most."""
+
+    value: float
+    bound: float
+    fault: str
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "bound": self.bound, "kept": self.kept}
+
+
+def incomparable(seen: Evidence) -> bool:
+    """Whether edits cannot be compared with the others of their set: of the whole picture, with a mask, or too few."""
+    return seen.where != "estimated" or len(seen.edits) < FEWEST
 
 
 def where(seen: Evidence, i: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ctxrep_edit import Exporter
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ctxrep_edit import Edit, EditSet, Verdict
+    from ctxrep_edit import Edit, EditSet
 
 HOT = 0.5  # LPIPS that is painted in full
 SHOWN = 512  # pixels: longer sides are brought down to it, which keeps the page small
@@ -41,7 +41,6 @@ class Report(Exporter):
             rows=rows,
             source=_shown(edits.source),
             number=_number,
-            word=_word,
             vendi=edits.vendi if len(edits) else None,
             distinct=edits.distinct if len(edits) else None,
             recipe=encode_json(edits.recipe),
@@ -56,10 +55,6 @@ def _name(edit: Edit) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _word(verdict: Verdict) -> str:
-    return "not asked" if verdict.kept is None else "kept" if verdict.kept else "changed"
 
 
 def _url(image: Image.Image) -> str:

@@ -1,0 +1,1 @@
+"""How well the default checks judge real edits that somebody labelled."""
