@@ -14,7 +14,7 @@ ctxrep_api = "1.0"
 
 class GlmImage(Adapter):
     """`GlmImagePipeline`. The instruction is read by a language model, whose tokens of the picture all edits of a set
-    share, as it is seeded by the first generator; with it torch's own generator is. The text stream has what stands in
+    share, as torch's own generator is seeded by the first one for it, and set back. The text stream has what stands in
     quotes, or one token where nothing does; as it reads the picture it repels, as "instruction". The source is in a
     cache, which a call of the transformer before the first step fills. Guidance is a second call.
 
@@ -35,6 +35,7 @@ class GlmImage(Adapter):
     }
     default = CAUTIOUS
     guidance = "calls"
+    draws_unasked = True
     references = 2
 
     def denoises(self, call: Mapping[str, Any]) -> bool:

@@ -94,9 +94,20 @@ def borrowed(pipeline: Any, progress: bool, what: str = "editing") -> Iterator[N
                 thing._progress_bar_config = bar
 
 
-def seeded(seed: int) -> TorchFunctionMode:
-    """Within it, what this thread draws without naming a generator comes from `seed`; torch's own stay untouched."""
-    return _Seeded(seed)
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Within it, what this thread draws without naming a generator comes from `seed`; torch's own stay untouched, and
+    where a pipeline seeds them itself, also that of `device`, they are set back."""
+    before = torch.get_rng_state()
+    there = torch.cuda.get_rng_state(device) if device is not None and device.type == "cuda" else None
+    try:
+        with _Seeded(seed):
+            yield
+    finally:
+        if not torch.equal(torch.get_rng_state(), before):
+            torch.set_rng_state(before)
+            if there is not None and device is not None:
+                torch.cuda.set_rng_state(there, device)
 
 
 class _Seeded(TorchFunctionMode):

@@ -84,7 +84,7 @@ def sample(
         held.enter_context(borrowed(pipeline, bool(progress), progress if isinstance(progress, str) else "editing"))
         held.enter_context(one_by_one(pipeline))
         if adapter.draws_unasked:
-            held.enter_context(seeded(seeds[0]))
+            held.enter_context(seeded(seeds[0], pipeline._execution_device))
         if pool is not None:
             held.enter_context(pool.at_work(transformer))
         words = adapter.instruction(pipeline, arguments) if words is None else words

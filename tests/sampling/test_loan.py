@@ -114,3 +114,10 @@ def test_an_autoencoder_that_two_share_is_as_it_was_when_both_are_done(pipeline:
     two.__exit__(None, None, None)
     assert pipeline.vae.use_slicing is before
     pipeline.vae.use_slicing = False
+
+
+def test_a_pipeline_that_seeds_torch_itself_leaves_its_generator_as_it_was() -> None:
+    before = torch.get_rng_state()
+    with seeded(5):
+        torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), before)
