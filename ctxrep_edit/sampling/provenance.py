@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from ctxrep_edit.plugins.adapter import Request
-from ctxrep_edit.sampling.calling import parameters
 
 PACKAGES = ("torch", "diffusers", "transformers")
 
@@ -18,6 +17,8 @@ PACKAGES = ("torch", "diffusers", "transformers")
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """For a recipe: `steps`, which `pipeline` is asked for by these arguments of its call, the `versions` of what
     computes, and the fingerprints of the `source` and the `mask` (None without one)."""
+    from ctxrep_edit.sampling.calling import parameters
+
     return {
         "steps": arguments.get("num_inference_steps", parameters(pipeline).get("num_inference_steps")),
         "versions": {package: version(package) for package in PACKAGES},
