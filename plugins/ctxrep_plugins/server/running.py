@@ -1,0 +1,77 @@
+"""From the options of the command to a server that runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import uvicorn
+from ctxrep_plugins.server.app import Service, application
+from ctxrep_plugins.server.guard import Guard
+from ctxrep_plugins.server.logs import logger
+from ctxrep_plugins.server.parameters import Limits
+from ctxrep_plugins.server.warned import told
+from ctxrep_plugins.server.worker import Worker
+
+from ctxrep_edit import load_pipeline
+
+GRACE = 30
+"""Seconds that requests under way may take to end when the server is stopped."""
+
+
+class Server(uvicorn.Server):
+    """Says where it listens, and ends when the model cannot be loaded."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        for place in (socket.getsockname() for server in self.servers for socket in server.sockets):
+            self.service.log.info("listening", host=place[0], port=place[1], model=self.service.model)
+
+    async def on_tick(self, counter: int) -> bool:
+        return self.service.worker.failed is not None or await super().on_tick(counter)
+
+
+def server(
+    host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, *, model: str, queue: int,
+    device: str | None = None, dtype: str | None = None, log: Any = None,
+) -> Server:  # fmt: skip
+    """A server that is ready to run, with a worker that is not started yet. log: None for stderr."""
+    log = log or logger()
+    worker = Worker(lambda: load_pipeline(model, device=device, dtype=dtype, progress=False), queue)
+    service = Service(worker, model, limits, log)
+    config = uvicorn.Config(
+        Guard(application(service), keys, limits, log), host, port, log_config=None, access_log=False,
+        server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
+    )  # fmt: skip
+    return Server(config, service)
+
+
+def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **options: Any) -> None:
+    """Serves until it is told to stop. Raises ModelError where the model cannot be loaded."""
+    made = server(host, port, keys, limits, **options)
+    uvicorns, listener = logging.getLogger("uvicorn.error"), _Told(made.service.log)
+    uvicorns.addHandler(listener)
+    try:
+        with told(lambda kind: made.service.log.warning("warning", category=kind)):
+            made.service.worker.start()
+            made.run()
+    finally:
+        uvicorns.removeHandler(listener)
+    if made.service.worker.failed is not None:
+        raise made.service.worker.failed
+
+
+class _Told(logging.Handler):
+    """What uvicorn finds wrong, without what it quotes."""
+
+    def __init__(self, log: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.warning("uvicorn", level_name=record.levelname, message=str(record.msg)[:200])

@@ -1,0 +1,79 @@
+"""The commands, and what they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from command_line import start
+from ctxrep_plugins.server import command
+from serving import Place
+
+
+def test_the_plugin_is_light() -> None:
+    code = (
+        "import sys, click, ctxrep_plugins.server as s\n"
+        "s.ctxrep_commands(click.Group())\n"
+        "assert not {'torch', 'fastapi', 'uvicorn', 'dbos', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "NEEDED", ("click", "there_is_no_such_module"))
+    result = start("serve")
+    assert result.exit_code == 1
+    assert "Error: serve needs there_is_no_such_module, not installed: pip install 'ctxrep-edit[server]'." in (
+        result.output
+    )
+
+
+def test_an_address_for_others_wants_keys(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
+        result = start("serve", "--host", host)
+        assert result.exit_code == 1
+        assert "so keys are needed" in result.output
+    result = start("serve", "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "none"))
+    assert "cannot be read" in result.output
+
+
+def test_new_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    result = start("new-key", str(file), "studio")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ctxrep-")
+    assert file.read_text().startswith("studio sha256:")
+
+
+def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ctxrep_edit.cli import main; main()", "serve", "--port", "0", "--model", folder],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""},
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        said = json.loads(process.stderr.readline())
+        assert said["event"] == "listening"
+        place = Place(f"http://127.0.0.1:{said['port']}", None, None)  # type: ignore[arg-type]
+        words = " ".join([tiny.WORDS] * 20)
+        made = place.client.images.edit(image=("a.png", png), prompt=words, extra_body={"preserve": "off"})
+        (warning,) = made.set["warnings"]  # type: ignore[attr-defined]
+        assert "not read" in warning or "reads" in warning
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert all(json.loads(line) for line in rest.splitlines())
+    assert words not in rest
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path) -> None:
+    result = start("serve", "--port", "0", "--model", str(tmp_path))
+    assert result.exit_code == 1
+    assert "has no model_index.json" in result.stderr.splitlines()[-1]
