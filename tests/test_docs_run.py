@@ -56,12 +56,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Itera
 
 
 @pytest.fixture
-def online(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def online(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """The server that the page of the server talks to."""
     if request.getfixturevalue("page").name != "server.md":
         yield
         return
-    with serving(folder) as place:
+    with serving(folder, state=tmp_path / "state") as place:
         monkeypatch.setenv("OPENAI_BASE_URL", f"{place.url}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.making import Making
@@ -11,7 +11,7 @@ from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.pictures import encoded
 
 if TYPE_CHECKING:
-    from ctxrep_edit import Edit
+    from ctxrep_edit import Edit, EditSet
 
 
 def about(edit: Edit) -> dict[str, Any]:
@@ -29,15 +29,13 @@ def picture(edit: Edit, wanted: Wanted) -> dict[str, Any]:
     return {"b64_json": encoded(edit.image, wanted.form), **about(edit)}
 
 
-def about_set(making: Making, model: str) -> dict[str, Any]:
+def about_set(edits: EditSet, spread: Mapping[str, Any], warnings: Sequence[str], model: str) -> dict[str, Any]:
     """What is known of a set. model: what its recipe calls the model, rather than a folder of the server."""
-    edits = making.edits
-    assert edits is not None  # asked for at the end
     stated = edits.to_dict()
     dropped = [{name: value for name, value in one.items() if name != "file"} for one in stated["dropped"]]
     return {
-        **making.spread, "contextual_vendi": stated["contextual_vendi"], "seconds": stated["seconds"],
-        "recipe": {**edits.recipe, "model": model}, "dropped": dropped, "warnings": making.warnings,
+        **spread, "contextual_vendi": stated["contextual_vendi"], "seconds": stated["seconds"],
+        "recipe": {**edits.recipe, "model": model}, "dropped": dropped, "warnings": list(warnings),
     }  # fmt: skip
 
 
@@ -71,5 +69,5 @@ def answer(making: Making, model: str) -> Mapping[str, Any]:
     data = [picture(edit, making.wanted) for edit in edits]
     return {
         "created": int(time.time()), **how, "data": data, "usage": counted(making.wanted, making.patches, len(edits)),
-        "set": about_set(making, model),
+        "set": about_set(edits, making.spread, making.warnings, model),
     }  # fmt: skip

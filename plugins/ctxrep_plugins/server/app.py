@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.body import read
@@ -23,7 +25,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from ctxrep_edit import CtxrepError, __version__, encode_json
+from ctxrep_edit import CtxrepError, encode_json
+
+if TYPE_CHECKING:
+    from ctxrep_plugins.server.jobs import Jobs
 
 GONE = 499
 """Status in the log where the client had left."""
@@ -48,24 +53,38 @@ class Service:
         return refused
 
 
-def application(service: Service) -> FastAPI:
-    app = FastAPI(title="ctxrep-edit", version=__version__, docs_url=None, redoc_url=None)
+def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
+    """jobs: where there are any; they are opened with the application, and closed with it."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        if jobs is not None:
+            await asyncio.to_thread(jobs.open)
+        yield
+        if jobs is not None:
+            await asyncio.to_thread(jobs.close)
+
+    app = FastAPI(title="ctxrep-edit", version=version("ctxrep-edit"), docs_url=None, redoc_url=None, lifespan=life)
     _tell_errors(app, service)
     _tell_state(app, service)
 
     @app.post("/v1/images/edits", openapi_extra=edits_schema(service.limits), summary="Different edits of a picture")
     async def edits(request: Request) -> Response:
+        service.worker.check_room()
         asked = await _asked(request, service)
         making = Making(asked)
         service.worker.submit(making.work)
         return await (_streamed if asked.stream else _whole)(request, making, service)
 
+    if jobs is not None:
+        from ctxrep_plugins.server.job_routes import add_jobs
+
+        add_jobs(app, jobs, service.limits, lambda request: _asked(request, service))
     return app
 
 
 async def _asked(request: Request, service: Service) -> Wanted:
     """What a request wants, its pictures looked at. Raises `Refused`."""
-    service.worker.check_room()
     fields, files = await read(request, service.limits)
     asked = wanted(fields, files, service.model, service.limits)
     request.state.note.update(n=asked.n, bytes=len(asked.image))

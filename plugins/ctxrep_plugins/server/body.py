@@ -39,6 +39,16 @@ async def read(request: Request, limits: Limits) -> tuple[dict[str, Any], Files]
     raise Refused("The body must be multipart/form-data or application/json.", status=415)
 
 
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
+    """A small JSON object; none at all is an empty one. Raises `Refused`."""
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await request.body()
+    except (TimeoutError, ClientDisconnect):
+        raise Refused("The request was cut off.", status=408) from None
+    return _object(body) if body else {}
+
+
 async def _form(request: Request) -> tuple[dict[str, Any], Files]:
     fields: dict[str, list[str]] = defaultdict(list)
     files: Files = defaultdict(list)
@@ -65,13 +75,18 @@ def _one(name: str, values: Sequence[str]) -> Any:
     return values[0]
 
 
-def _json(body: bytes) -> tuple[dict[str, Any], Files]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body, object_pairs_hook=_pairs)
     except (ValueError, RecursionError):
         raise Refused("The body is no JSON.") from None
     if not isinstance(fields, dict):
         raise Refused("The body must be a JSON object.")
+    return fields
+
+
+def _json(body: bytes) -> tuple[dict[str, Any], Files]:
+    fields = _object(body)
     if "images" in fields:
         fields.setdefault("image", fields.pop("images"))
     files: Files = {}

@@ -11,7 +11,7 @@ import click
 
 from ctxrep_edit import InputError
 
-NEEDED = ("fastapi", "multipart", "structlog", "uvicorn")
+NEEDED = ("dbos", "fastapi", "filelock", "multipart", "structlog", "uvicorn")
 
 
 @click.command()
@@ -21,6 +21,7 @@ NEEDED = ("fastapi", "multipart", "structlog", "uvicorn")
 @click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="Keys that may ask; 'ctxrep-edit new-key' makes them."
 )
+@click.option("--state", type=click.Path(path_type=Path), help="Folder for jobs, which outlive the server.")
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--queue", type=click.IntRange(0), default=16, show_default=True, help="How many requests may wait.")

@@ -161,6 +161,22 @@ class Size:
         return {"type": "string", "pattern": r"^(auto|\d{1,6}x\d{1,6})$"}
 
 
+@dataclass(frozen=True)
+class Indices:
+    """A list of different numbers, from 0 up to below `there`."""
+
+    there: int
+
+    def __call__(self, name: str, value: Any) -> list[int]:
+        if not isinstance(value, list) or not value or len(set(map(repr, value))) < len(value):
+            raise Refused(f"{name} is {shown(value)}, but must be a list of the index of edits, each once.", name)
+        return sorted(Whole(0, self.there - 1)(name, one) for one in value)
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "array", "items": Whole(0, self.there - 1).schema, "uniqueItems": True}
+
+
 def shown(value: Any) -> str:
     """A value of a client, as short as it must be to be found again."""
     text = repr(value)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import sys
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from ctxrep_plugins.server.app import Service, application
@@ -16,6 +20,9 @@ from ctxrep_plugins.server.worker import Worker
 
 from ctxrep_edit import load_pipeline
 
+if TYPE_CHECKING:
+    from ctxrep_plugins.server.jobs import Jobs
+
 GRACE = 30
 """Seconds that requests under way may take to end when the server is stopped."""
 
@@ -23,9 +30,9 @@ GRACE = 30
 class Server(uvicorn.Server):
     """Says where it listens, and ends when the model cannot be loaded."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, jobs: Jobs | None) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self.jobs = service, jobs
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -38,40 +45,56 @@ class Server(uvicorn.Server):
 
 def server(
     host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, *, model: str, queue: int,
-    device: str | None = None, dtype: str | None = None, log: Any = None,
+    device: str | None = None, dtype: str | None = None, state: Path | None = None, log: Any = None,
 ) -> Server:  # fmt: skip
-    """A server that is ready to run, with a worker that is not started yet. log: None for stderr."""
+    """A server that is ready to run, with a worker that is not started yet. state: folder for jobs; None: there are
+    none. log: None for stderr."""
     log = log or logger()
     worker = Worker(lambda: load_pipeline(model, device=device, dtype=dtype, progress=False), queue)
     service = Service(worker, model, limits, log)
+    jobs = None if state is None else _jobs(state, service)
     config = uvicorn.Config(
-        Guard(application(service), keys, limits, log), host, port, log_config=None, access_log=False,
+        Guard(application(service, jobs), keys, limits, log), host, port, log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
     )  # fmt: skip
-    return Server(config, service)
+    return Server(config, service, jobs)
+
+
+def _jobs(state: Path, service: Service) -> Jobs:
+    from ctxrep_plugins.server.job_making import Maker
+    from ctxrep_plugins.server.jobs import Jobs
+
+    maker = Maker(service.worker, service.model, service.refused)
+    jobs = Jobs(state, lambda job: maker.make(job, jobs.shelf, lambda: job in jobs.cancelled))
+    return jobs
 
 
 def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **options: Any) -> None:
     """Serves until it is told to stop. Raises ModelError where the model cannot be loaded."""
     made = server(host, port, keys, limits, **options)
-    uvicorns, listener = logging.getLogger("uvicorn.error"), _Told(made.service.log)
-    uvicorns.addHandler(listener)
+    loggers, listener = [logging.getLogger(name) for name in ("uvicorn.error", "dbos")], _Told(made.service.log)
+    for other in loggers:
+        other.addHandler(listener)
     try:
         with told(lambda kind: made.service.log.warning("warning", category=kind)):
             made.service.worker.start()
             made.run()
     finally:
-        uvicorns.removeHandler(listener)
+        for other in loggers:
+            other.removeHandler(listener)
+    if made.jobs is not None and made.jobs.running:
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGTERM)  # a job that goes on for long is taken up by the next process
     if made.service.worker.failed is not None:
         raise made.service.worker.failed
 
 
 class _Told(logging.Handler):
-    """What uvicorn finds wrong, without what it quotes."""
+    """What the libraries below find wrong, without what they quote."""
 
     def __init__(self, log: Any) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning("uvicorn", level_name=record.levelname, message=str(record.msg)[:200])
+        self._log.warning(record.name, level_name=record.levelname, message=str(record.msg)[:200])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ctxrep_plugins.server.parameters import Limits, known
@@ -10,9 +10,9 @@ from ctxrep_plugins.server.parameters import Limits, known
 REQUIRED = ["image", "prompt"]
 
 
-def edits_schema(limits: Limits) -> dict[str, Any]:
-    """What FastAPI is to say of the body, which it does not read itself."""
-    fields = {name: dict(reader.schema) for name, reader in known(limits).items()}
+def edits_schema(limits: Limits, without: Collection[str] = ()) -> dict[str, Any]:
+    """What FastAPI is to say of the body, which it does not read itself. without: parameters that are refused."""
+    fields = {name: dict(reader.schema) for name, reader in known(limits).items() if name not in without}
     binary = {"type": "string", "format": "binary"}
     url = {"type": "string", "pattern": "^data:[^,]*;base64,"}
     return {

@@ -60,5 +60,6 @@ def _completed(making: Making, edit: Edit, last: str | None) -> bytes:
         **answers.picture(edit, wanted), "usage": answers.counted(wanted, making.patches, 1),
     }  # fmt: skip
     if last is not None:
-        said["set"] = answers.about_set(making, last)
+        assert making.edits is not None  # it is complete by now
+        said["set"] = answers.about_set(making.edits, making.spread, making.warnings, last)
     return event(COMPLETED, said)

@@ -51,10 +51,11 @@ class Worker:
                 code="queue_full", wait=wait,
             )  # fmt: skip
 
-    def submit(self, work: Work) -> None:
-        """Raises `Refused` where no more may wait."""
+    def submit(self, work: Work, *, always: bool = False) -> None:
+        """Raises `Refused` where no more may wait. always: of what waits elsewhere, and comes alone."""
         with self._lock:
-            self.check_room()
+            if not always:
+                self.check_room()
             self._waiting += 1
         self._queue.put(work)
 
