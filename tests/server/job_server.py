@@ -13,6 +13,7 @@ from ctxrep_plugins.server.app import Service, application
 from ctxrep_plugins.server.guard import Guard
 from ctxrep_plugins.server.jobs import Jobs
 from ctxrep_plugins.server.logs import logger
+from ctxrep_plugins.server.metrics import Metrics
 from ctxrep_plugins.server.parameters import Limits
 from ctxrep_plugins.server.worker import Worker
 
@@ -30,8 +31,9 @@ def main(state: Path) -> None:
         time.sleep(0.1)
         return {"data": [{"index": 0, "of": job, "by": os.getpid()}], "set": {}, "error": None}
 
-    service = Service(Worker(lambda: None, 8), "none", Limits(), logger())
-    app = Guard(application(service, Jobs(state, make)), None, service.limits, service.log)
+    metrics = Metrics()
+    service = Service(Worker(lambda: None, 8, metrics.stage), "none", Limits(), logger(), metrics)
+    app = Guard(application(service, Jobs(state, make)), None, service.limits, service.log, metrics)
     Server(uvicorn.Config(app, port=0, log_config=None)).run()
 
 

@@ -14,6 +14,7 @@ from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.body import read
 from ctxrep_plugins.server.logs import fault
 from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
 from ctxrep_plugins.server.pictures import check_picture, check_size
 from ctxrep_plugins.server.refusals import Cancelled, Refused
@@ -42,8 +43,14 @@ class Service:
     model: str
     limits: Limits
     log: Any
+    metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+    def count(self, making: Making) -> None:
+        """A set is made."""
+        if making.edits is not None:
+            self.metrics.made(making.edits)
 
     def refused(self, error: Exception, request_id: str) -> Refused:
         """What a client is told of an error; the log, where it is the server's."""
@@ -76,9 +83,12 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
         service.worker.submit(making.work)
         return await (_streamed if asked.stream else _whole)(request, making, service)
 
+    service.metrics.watch("waiting", "Sets that wait for the worker or are made.", lambda: service.worker.waiting)
+    service.metrics.watch("ready", "Whether the model is loaded and its worker alive.", lambda: service.worker.ready)
     if jobs is not None:
         from ctxrep_plugins.server.job_routes import add_jobs
 
+        service.metrics.watch("jobs_waiting", "Jobs that wait or are made.", jobs.waiting)
         add_jobs(app, jobs, service.limits, lambda request: _asked(request, service))
     return app
 
@@ -109,6 +119,7 @@ async def _whole(request: Request, making: Making, service: Service) -> Response
     finally:
         making.cancel()
         gone.cancel()
+    service.count(making)
     text = await asyncio.to_thread(lambda: encode_json(answers.answer(making, service.model), indent=None))
     return Response(text, media_type="application/json")
 
@@ -134,6 +145,7 @@ async def _streamed(request: Request, making: Making, service: Service) -> Respo
             yield first
             async for one in news:
                 yield one
+            service.count(making)
         except Exception as error:
             refused = service.refused(error, request.state.request_id)
             yield event("error", refusals.body(refused))
@@ -166,6 +178,11 @@ def _tell_state(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Whether the server answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/metrics", summary="For Prometheus")
+    async def metrics() -> Response:
+        text = await asyncio.to_thread(service.metrics.text)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     @app.get("/readyz", summary="Whether the model is loaded and its worker alive")
     async def ready() -> Response:

@@ -11,7 +11,7 @@ import click
 
 from ctxrep_edit import InputError
 
-NEEDED = ("dbos", "fastapi", "filelock", "multipart", "structlog", "uvicorn")
+NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "structlog", "uvicorn")
 
 
 @click.command()

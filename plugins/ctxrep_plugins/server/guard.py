@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ctxrep_plugins.server import refusals
 from ctxrep_plugins.server.keys import owner
 from ctxrep_plugins.server.logs import fault
+from ctxrep_plugins.server.metrics import Metrics
 from ctxrep_plugins.server.parameters import Limits
 from ctxrep_plugins.server.refusals import Refused
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,8 +33,10 @@ SAFE = {
 class Guard:
     """Wraps the application. keys: from names to hashes; None: no key is asked for, and only this machine may ask."""
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, str] | None, limits: Limits, log: Any) -> None:
-        self.app, self.keys, self.limits, self.log = app, keys, limits, log
+    def __init__(
+        self, app: ASGIApp, keys: Mapping[str, str] | None, limits: Limits, log: Any, metrics: Metrics
+    ) -> None:
+        self.app, self.keys, self.limits, self.log, self.metrics = app, keys, limits, log, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,9 +57,10 @@ class Guard:
             if answer.status is None:
                 await answer.refuse(refusals.refusal(error, answer.id))
         finally:
-            route = scope.get("route")
+            path = getattr(scope.get("route"), "path", None)
+            self.metrics.request(path, answer.status)
             self.log.info(
-                "request", request_id=answer.id, method=scope["method"], path=getattr(route, "path", None),
+                "request", request_id=answer.id, method=scope["method"], path=path,
                 status=answer.status, seconds=round(time.monotonic() - begun, 3), key=scope["state"].get("owner"),
                 **scope["state"]["note"],
             )  # fmt: skip

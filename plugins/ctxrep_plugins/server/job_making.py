@@ -22,10 +22,14 @@ LARGEST = 2**30
 
 
 class Maker:
-    """Makes jobs, for `Jobs`. model: what recipes call the model; told: what a client is told of an error."""
+    """Makes jobs, for `Jobs`. model: what recipes call the model; told: what a client is told of an error; made: is
+    told of each set.
+    """
 
-    def __init__(self, worker: Worker, model: str, told: Callable[[Exception, str], Refused]) -> None:
-        self.worker, self.model, self._told = worker, model, told
+    def __init__(
+        self, worker: Worker, model: str, told: Callable[[Exception, str], Refused], made: Callable[[EditSet], None]
+    ) -> None:
+        self.worker, self.model, self._told, self._counted = worker, model, told, made
 
     def make(self, job: str, shelf: Shelf, cancelled: Callable[[], bool]) -> dict[str, Any]:
         """What is to be known of the job when it has ended. Waits for the worker."""
@@ -90,6 +94,8 @@ class Maker:
         return before + self._named(fresh)
 
     def _named(self, edits: EditSet) -> EditSet:
+        """A set that is made."""
+        self._counted(edits)
         return replace(edits, recipe={**edits.recipe, "model": self.model})
 
 

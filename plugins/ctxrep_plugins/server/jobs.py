@@ -104,11 +104,13 @@ class Jobs:
                 DBOS.enqueue_workflow(QUEUE, self._workflow, job)
         return job
 
+    def waiting(self) -> int:
+        """How many wait or are under way, counted as far as may wait."""
+        states = ["ENQUEUED", "PENDING"]
+        return len(DBOS.list_workflows(status=states, limit=self._most, load_input=False, load_output=False))
+
     def _check_room(self) -> None:
-        waiting = DBOS.list_workflows(
-            status=["ENQUEUED", "PENDING"], limit=self._most, load_input=False, load_output=False
-        )
-        if len(waiting) >= self._most:
+        if self.waiting() >= self._most:
             raise Refused(f"{self._most} jobs wait already: try later.", status=429, code="queue_full", wait=60)
 
     def request(self, job: str, owner: str | None) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from ctxrep_plugins.server.app import Service, application
 from ctxrep_plugins.server.guard import Guard
-from ctxrep_plugins.server.logs import logger
+from ctxrep_plugins.server.logs import fault, logger
+from ctxrep_plugins.server.metrics import Metrics
 from ctxrep_plugins.server.parameters import Limits
 from ctxrep_plugins.server.warned import told
 from ctxrep_plugins.server.worker import Worker
@@ -49,12 +50,12 @@ def server(
 ) -> Server:  # fmt: skip
     """A server that is ready to run, with a worker that is not started yet. state: folder for jobs; None: there are
     none. log: None for stderr."""
-    log = log or logger()
-    worker = Worker(lambda: load_pipeline(model, device=device, dtype=dtype, progress=False), queue)
-    service = Service(worker, model, limits, log)
+    log, metrics = log or logger(), Metrics()
+    worker = Worker(lambda: load_pipeline(model, device=device, dtype=dtype, progress=False), queue, metrics.stage)
+    service = Service(worker, model, limits, log, metrics)
     jobs = None if state is None else _jobs(state, service)
     config = uvicorn.Config(
-        Guard(application(service, jobs), keys, limits, log), host, port, log_config=None, access_log=False,
+        Guard(application(service, jobs), keys, limits, log, metrics), host, port, log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
     )  # fmt: skip
     return Server(config, service, jobs)
@@ -64,7 +65,7 @@ def _jobs(state: Path, service: Service) -> Jobs:
     from ctxrep_plugins.server.job_making import Maker
     from ctxrep_plugins.server.jobs import Jobs
 
-    maker = Maker(service.worker, service.model, service.refused)
+    maker = Maker(service.worker, service.model, service.refused, service.metrics.made)
     jobs = Jobs(state, lambda job: maker.make(job, jobs.shelf, lambda: job in jobs.cancelled))
     return jobs
 
@@ -72,7 +73,7 @@ def _jobs(state: Path, service: Service) -> Jobs:
 def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **options: Any) -> None:
     """Serves until it is told to stop. Raises ModelError where the model cannot be loaded."""
     made = server(host, port, keys, limits, **options)
-    loggers, listener = [logging.getLogger(name) for name in ("uvicorn.error", "dbos")], _Told(made.service.log)
+    loggers, listener = [logging.getLogger(name) for name in (None, "dbos")], _Told(made.service.log)
     for other in loggers:
         other.addHandler(listener)
     try:
@@ -90,11 +91,13 @@ def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **
 
 
 class _Told(logging.Handler):
-    """What the libraries below find wrong, without what they quote."""
+    """What the libraries below find wrong: its kind and place, as a text of theirs may quote a client."""
 
     def __init__(self, log: Any) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning(record.name, level_name=record.levelname, message=str(record.msg)[:200])
+        raised = record.exc_info[1] if record.exc_info else None
+        where = {"where": [f"{record.module}:{record.lineno}"]} if raised is None else fault(raised)
+        self._log.warning("library", logger=record.name, severity=record.levelname, **where)

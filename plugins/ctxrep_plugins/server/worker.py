@@ -16,11 +16,14 @@ Work = Callable[[Any], None]
 
 
 class Worker:
-    """Loads a pipeline and does one thing at a time with it, in the order in which they came."""
+    """Loads a pipeline and does one thing at a time with it, in the order in which they came.
 
-    def __init__(self, load: Callable[[], Any], waiting: int) -> None:
-        self._load, self._limit = load, waiting
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+    stage: is told the seconds of each "wait" and "make".
+    """
+
+    def __init__(self, load: Callable[[], Any], waiting: int, stage: Callable[[str, float], None]) -> None:
+        self._load, self._limit, self._stage = load, waiting, stage
+        self._queue: queue.SimpleQueue[tuple[Work, float] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._seconds = 1.0  # that a set took lately
@@ -57,7 +60,7 @@ class Worker:
             if not always:
                 self.check_room()
             self._waiting += 1
-        self._queue.put(work)
+        self._queue.put((work, time.monotonic()))
 
     def stop(self) -> None:
         """Ends the thread when all that waits is done; waits for that."""
@@ -72,11 +75,15 @@ class Worker:
             self.failed = error
             return
         self.loaded = True
-        while (work := self._queue.get()) is not None:
+        while (next_one := self._queue.get()) is not None:
+            work, asked = next_one
             begun = time.monotonic()
+            self._stage("wait", begun - asked)
             try:
                 work(pipeline)
             finally:
-                self._seconds += 0.3 * (time.monotonic() - begun - self._seconds)
+                took = time.monotonic() - begun
+                self._stage("make", took)
+                self._seconds += 0.3 * (took - self._seconds)
                 with self._lock:
                     self._waiting -= 1
