@@ -13,7 +13,7 @@ import openai
 import pytest
 import tiny
 from PIL import Image
-from serving import Place, encoded
+from serving import Place, encoded, until
 
 from ctxrep_edit import diverse_edit, load_pipeline
 
@@ -103,6 +103,15 @@ def test_asynchronous_clients_each_get_their_own(place: Place, png: bytes) -> No
 
     for i, made in enumerate(asyncio.run(all_of_them())):
         assert [one.seed for one in made.data] == [10 * i, 10 * i + 1]
+
+
+def test_a_client_that_hangs_up_ends_its_run(place: Place, png: bytes) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        place.client.with_options(timeout=0.5).images.edit(
+            image=("a.png", png), prompt=tiny.WORDS, n=16, extra_body={"preserve": "off", "steps": 200, "batch_size": 1}
+        )
+    until(lambda: place.worker.waiting == 0, seconds=10)
+    until(lambda: any(entry["status"] == 499 for entry in place.logged()))
 
 
 def test_a_full_queue_says_when_to_come_again(place: Place, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

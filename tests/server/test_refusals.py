@@ -8,7 +8,10 @@ import httpx2
 import openai
 import pytest
 import tiny
+from ctxrep_plugins.server.refusals import Cancelled, Refused, headers, refusal
 from serving import Place, until
+
+from ctxrep_edit import InputError, ModelError, OutputError, PipelineBusy
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,26 @@ def test_parameters(place: Place, png: bytes, asked: dict[str, Any], param: str,
     assert refused.value.param == param
     assert refused.value.type == "invalid_request_error"
     assert words in refused.value.body["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (PipelineBusy("in /srv/model"), 503, "busy"),
+        (Cancelled("x"), 503, "stopped"),
+        (ModelError("in /srv/model"), 500, None),
+        (OutputError("in /srv/model"), 500, None),
+        (MemoryError("in /srv/model"), 500, "out_of_memory"),
+        (InputError("mask marks nothing"), 400, None),
+        (Refused("gone", status=410, code="set_removed"), 410, "set_removed"),
+    ],
+)
+def test_errors_of_the_library(error: Exception, status: int, code: str | None) -> None:
+    refused = refusal(error, "req-1", ("mask", "n"))
+    assert (refused.status, refused.code) == (status, code)
+    assert "/srv" not in str(refused)
+    assert refused.param == ("mask" if status == 400 else None)
+    assert ("retry-after" in headers(refused)) == (status == 503)
 
 
 def test_another_model(place: Place, png: bytes) -> None:

@@ -22,6 +22,11 @@ NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "stru
     "--api-key-file", type=click.Path(path_type=Path), help="Keys that may ask; 'ctxrep-edit new-key' makes them."
 )
 @click.option("--state", type=click.Path(path_type=Path), help="Folder for jobs, which outlive the server.")
+@click.option("--keep-days", type=click.FloatRange(0, min_open=True), help="Remove older jobs.  [default: never]")
+@click.option(
+    "--keep-gigabytes", type=click.FloatRange(0, min_open=True),
+    help="Remove the oldest jobs while all take more.  [default: never]",
+)  # fmt: skip
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--queue", type=click.IntRange(0), default=16, show_default=True, help="How many requests may wait.")
@@ -31,8 +36,9 @@ NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "stru
 )
 @click.option("--max-megabytes", type=click.IntRange(1), default=64, show_default=True, help="Of a request, in MiB.")
 def serve(
-    host: str, port: int, api_key_file: Path | None, max_n: int, max_megapixels: int, max_megabytes: int, **options: Any
-) -> None:
+    host: str, port: int, api_key_file: Path | None, max_n: int, max_megapixels: int, max_megabytes: int,
+    keep_days: float | None, keep_gigabytes: float | None, **options: Any,
+) -> None:  # fmt: skip
     """Edit pictures over HTTP, as the openai client asks for it: POST /v1/images/edits.
 
     Runs until it is interrupted; requests under way are finished first, for at most half a minute. Logs are JSON on
@@ -44,13 +50,21 @@ def serve(
             f"The address {host} can be reached from other machines, so keys are needed: make one with 'ctxrep-edit "
             "new-key keys.txt NAME', and give --api-key-file keys.txt."
         )
+    if options["state"] is None and (keep_days, keep_gigabytes) != (None, None):
+        raise InputError(
+            "--keep-days and --keep-gigabytes are for the jobs in --state, which is not given: give it too."
+        )
     from ctxrep_plugins.server.keys import read_keys
-    from ctxrep_plugins.server.parameters import Limits
+    from ctxrep_plugins.server.parameters import Keep, Limits
     from ctxrep_plugins.server.running import run
 
     keys = None if api_key_file is None else read_keys(api_key_file)
     limits = Limits(n=max_n, body=max_megabytes * 2**20, pixels=max_megapixels * 10**6)
-    run(host, port, keys, limits, **options)
+    keep = Keep(
+        None if keep_days is None else keep_days * 24 * 3600,
+        None if keep_gigabytes is None else int(keep_gigabytes * 1e9),
+    )
+    run(host, port, keys, limits, keep=keep, **options)
 
 
 @click.command("new-key")

@@ -14,6 +14,8 @@ from ctxrep_plugins.server.shelf import Shelf
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.server.worker import Worker
 
+from ctxrep_edit import InputError
+
 if TYPE_CHECKING:
     from ctxrep_edit import Edit, EditSet
 
@@ -87,7 +89,11 @@ class Maker:
     ) -> EditSet:
         from ctxrep_edit import EditSet
 
-        before = EditSet.load(shelf.set_of(request["more_of"]))
+        try:
+            before = EditSet.load(shelf.set_of(request["more_of"]))
+        except InputError:  # which names a folder of the server
+            message = f"The set of {request['more_of']} is there no longer: ask for a new one."
+            raise Refused(message, status=410, code="set_removed") from None
         numbers = request["unlike"]
         unlike = None if numbers is None else [edit for edit in before if edit.index in numbers]
         fresh = before.more(request["n"], unlike=unlike, pipeline=pipeline, progress=False, on_step=on_step)

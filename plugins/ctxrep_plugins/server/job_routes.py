@@ -101,7 +101,10 @@ async def _news(jobs: Jobs, job: str, owner: str | None, seen: int) -> AsyncIter
     """Edit k is event k, also when the job was broken off and taken up again; the end is the last one."""
     quiet = 0.0
     while True:
-        about = await asyncio.to_thread(jobs.about, job, owner)  # before what is told, so that nothing is missed
+        try:
+            about = await asyncio.to_thread(jobs.about, job, owner)  # before what is told, so that nothing is missed
+        except Refused:  # it is kept no longer
+            return
         told = await asyncio.to_thread(jobs.shelf.told, job)
         for number in range(seen + 1, len(told) + 1):
             yield event("job.edit", told[number - 1], number)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxrep_plugins.server import refusals
+from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf
 from dbos import DBOS, DBOSConfig, SetWorkflowID
@@ -29,6 +30,10 @@ ENDED = ("completed", "failed", "cancelled")
 Make = Callable[[str], dict[str, Any]]
 """Makes a job, and returns what is to be known of it; raises nothing."""
 
+NO_END = Keep()
+TIDIED = 600.0
+"""Seconds from one look for jobs that are kept no longer to the next."""
+
 
 class Jobs:
     """The jobs of one folder. make: does one job; several are never done at once. One a process, as DBOS is.
@@ -37,7 +42,7 @@ class Jobs:
     made.
     """
 
-    def __init__(self, state: Path, make: Make, most: int = 1000) -> None:
+    def __init__(self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000) -> None:
         self.shelf = Shelf(state / "jobs")
         self._held = FileLock(state / "lock")
         try:
@@ -45,6 +50,7 @@ class Jobs:
         except Timeout:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
         self._database, self._make, self._most = state / "jobs.sqlite", make, most
+        self._keep, self._closed = keep, threading.Event()
         self._lock = threading.Lock()
         self.running = 0
         self.cancelled: set[str] = set()
@@ -69,9 +75,13 @@ class Jobs:
         DBOS.launch()
         self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.1, on_conflict="always_update")
+        threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
 
     def close(self, seconds: int = 30) -> None:
         """Waits for the job under way. What does not end in time is taken up by the next process."""
+        self._closed.set()
+        with self._lock:
+            pass  # what is being removed is removed
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=seconds if self.running else 0)
         if not self.running:
             self._held.release()
@@ -144,6 +154,33 @@ class Jobs:
             DBOS.cancel_workflow(job)
             self.cancelled.add(job)
         return self.about(job, owner)
+
+    def retire(self) -> list[str]:
+        """Removes ended jobs that are too old, then the oldest while all of them are too large; which they were."""
+        states = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+        found = DBOS.list_workflows(status=states, load_input=False, load_output=False)  # the oldest first
+        sizes = {known.workflow_id: self.shelf.size(known.workflow_id) for known in found}
+        total, gone = sum(sizes.values()), list[str]()
+        for job, size in sizes.items():
+            request = self.shelf.request(job)
+            age = time.time() - (request["created"] if request else 0)
+            old = self._keep.seconds is not None and age > self._keep.seconds
+            large = self._keep.bytes is not None and total > self._keep.bytes
+            if not (old or large):
+                continue
+            with self._lock:  # nobody asks for it again meanwhile
+                if self._closed.is_set():
+                    break
+                DBOS.delete_workflow(job)
+                self.shelf.remove(job)  # what a killed process leaves is swept by the next
+            total -= size
+            gone.append(job)
+        return gone
+
+    def _tidy(self) -> None:
+        while self._keep != NO_END and not self._closed.is_set():
+            self.retire()
+            self._closed.wait(TIDIED)
 
     def _counted(self, job: str) -> dict[str, Any]:
         self.running += 1

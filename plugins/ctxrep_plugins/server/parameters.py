@@ -29,6 +29,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """How long ended jobs are kept: seconds since they were asked for, and bytes of all of them; None: for ever."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Form:
     """How pictures are sent. size: (width, height), None as they were made; compression: 0 to 100."""
 

@@ -15,7 +15,7 @@ from ctxrep_plugins.server.app import Service, application
 from ctxrep_plugins.server.guard import Guard
 from ctxrep_plugins.server.logs import fault, logger
 from ctxrep_plugins.server.metrics import Metrics
-from ctxrep_plugins.server.parameters import Limits
+from ctxrep_plugins.server.parameters import Keep, Limits
 from ctxrep_plugins.server.warned import told
 from ctxrep_plugins.server.worker import Worker
 
@@ -46,14 +46,15 @@ class Server(uvicorn.Server):
 
 def server(
     host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, *, model: str, queue: int,
-    device: str | None = None, dtype: str | None = None, state: Path | None = None, log: Any = None,
+    device: str | None = None, dtype: str | None = None, state: Path | None = None, keep: Keep | None = None,
+    log: Any = None,
 ) -> Server:  # fmt: skip
     """A server that is ready to run, with a worker that is not started yet. state: folder for jobs; None: there are
-    none. log: None for stderr."""
+    none. keep: how long they are kept, a `Keep`; None: for ever. log: None for stderr."""
     log, metrics = log or logger(), Metrics()
     worker = Worker(lambda: load_pipeline(model, device=device, dtype=dtype, progress=False), queue, metrics.stage)
     service = Service(worker, model, limits, log, metrics)
-    jobs = None if state is None else _jobs(state, service)
+    jobs = None if state is None else _jobs(state, service, keep)
     config = uvicorn.Config(
         Guard(application(service, jobs), keys, limits, log, metrics), host, port, log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
@@ -61,12 +62,12 @@ def server(
     return Server(config, service, jobs)
 
 
-def _jobs(state: Path, service: Service) -> Jobs:
+def _jobs(state: Path, service: Service, keep: Keep | None) -> Jobs:
     from ctxrep_plugins.server.job_making import Maker
     from ctxrep_plugins.server.jobs import Jobs
 
     maker = Maker(service.worker, service.model, service.refused, service.metrics.made)
-    jobs = Jobs(state, lambda job: maker.make(job, jobs.shelf, lambda: job in jobs.cancelled))
+    jobs = Jobs(state, lambda job: maker.make(job, jobs.shelf, lambda: job in jobs.cancelled), keep or Keep())
     return jobs
 
 
@@ -83,11 +84,11 @@ def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **
     finally:
         for other in loggers:
             other.removeHandler(listener)
-    if made.jobs is not None and made.jobs.running:
-        sys.stderr.flush()
-        os._exit(128 + signal.SIGTERM)  # a job that goes on for long is taken up by the next process
     if made.service.worker.failed is not None:
         raise made.service.worker.failed
+    if made.service.worker.waiting:  # a run that goes on for longer than anybody waits; a job is taken up again
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGTERM)
 
 
 class _Told(logging.Handler):

@@ -83,6 +83,13 @@ class Shelf:
         places = (self.place / job / folder / name for folder in (SET, TOLD))
         return next((place for place in places if place.is_file()), None)
 
+    def size(self, job: str) -> int:
+        """Bytes of all of its files."""
+        return sum(file.stat().st_size for file in (self.place / job).rglob("*") if file.is_file())
+
+    def remove(self, job: str) -> None:
+        shutil.rmtree(self.place / job, ignore_errors=True)
+
     def sweep(self, known: Callable[[str], bool]) -> None:
         """Takes away what was laid down and never accepted, as a process was killed in between."""
         for folder in self.place.iterdir():
