@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2
@@ -14,7 +15,8 @@ import pytest
 import tiny
 from command_line import start
 from ctxrep_plugins.server import command
-from serving import Place
+from ctxrep_plugins.server.jobs import Jobs
+from serving import Place, until
 
 
 def test_the_plugin_is_light() -> None:
@@ -52,9 +54,18 @@ def test_new_key(tmp_path: Path) -> None:
     assert file.read_text().startswith("studio sha256:")
 
 
-def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes) -> None:
+SERVE = """
+from ctxrep_edit.cli import main
+from ctxrep_plugins.server import running
+running.GRACE = 1
+main()
+"""
+
+
+def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: Path) -> None:
+    """A job that goes on for longer is left to the next process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ctxrep_edit.cli import main; main()", "serve", "--port", "0", "--model", folder],
+        [sys.executable, "-c", SERVE, "serve", "--port", "0", "--model", folder, "--state", tmp_path],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""},
     )  # fmt: skip
     try:
@@ -68,10 +79,20 @@ def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes) -> None:
         assert httpx2.post(f"{place.url}/v1/images/edits", **broken).status_code == 400
         (warning,) = made.set["warnings"]  # type: ignore[attr-defined]
         assert "not read" in warning or "reads" in warning
+        asked = {"data": {"prompt": words, "n": "16", "steps": "200", "batch_size": "1"}, "files": {"image": png}}
+        job = httpx2.post(f"{place.url}/v1/jobs", **asked, timeout=60).json()["id"]
+        until(lambda: httpx2.get(f"{place.url}/v1/jobs/{job}").json()["status"] == "running")
     finally:
+        begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 143
+    assert time.monotonic() - begun < 15
+    made = Jobs(tmp_path, lambda name: {"data": [], "set": {}, "error": None})
+    made.open()
+    until(lambda: made.about(job, None)["status"] == "completed")
+    assert made.about(job, None)["data"] == []  # by the second one
+    made.close()
     said = [json.loads(line) for line in rest.splitlines()]
     assert "library" in [entry["event"] for entry in said]  # the parser of forms complains of the boundary
     assert words not in rest

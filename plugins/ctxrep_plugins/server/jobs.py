@@ -14,7 +14,7 @@ from ctxrep_plugins.server import refusals
 from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID, error
 from filelock import FileLock, Timeout
 
 from ctxrep_edit import InputError
@@ -54,6 +54,7 @@ class Jobs:
         self._lock = threading.Lock()
         self.running = 0
         self.cancelled: set[str] = set()
+        self.grace = 30
 
     def open(self) -> None:
         """Takes up what an earlier process left undone."""
@@ -77,12 +78,12 @@ class Jobs:
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.1, on_conflict="always_update")
         threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
 
-    def close(self, seconds: int = 30) -> None:
-        """Waits for the job under way. What does not end in time is taken up by the next process."""
+    def close(self) -> None:
+        """Waits for the job under way, for `grace` seconds. What has not ended is taken up by the next process."""
         self._closed.set()
         with self._lock:
             pass  # what is being removed is removed
-        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=seconds if self.running else 0)
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=self.grace if self.running else 0)
         if not self.running:
             self._held.release()
 
@@ -179,7 +180,11 @@ class Jobs:
 
     def _tidy(self) -> None:
         while self._keep != NO_END and not self._closed.is_set():
-            self.retire()
+            try:
+                self.retire()
+            except error.DBOSException:
+                if not self._closed.is_set():
+                    raise
             self._closed.wait(TIDIED)
 
     def _counted(self, job: str) -> dict[str, Any]:

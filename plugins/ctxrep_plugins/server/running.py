@@ -68,6 +68,7 @@ def _jobs(state: Path, service: Service, keep: Keep | None) -> Jobs:
 
     maker = Maker(service.worker, service.model, service.refused, service.metrics.made)
     jobs = Jobs(state, lambda job: maker.make(job, jobs.shelf, lambda: job in jobs.cancelled), keep or Keep())
+    jobs.grace = GRACE
     return jobs
 
 
@@ -81,14 +82,14 @@ def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **
         with told(lambda kind: made.service.log.warning("warning", category=kind)):
             made.service.worker.start()
             made.run()
-    finally:
+    finally:  # uvicorn raises the signal again that ended it
+        if made.service.worker.loaded and made.service.worker.waiting:
+            sys.stderr.flush()  # a run that goes on for longer than anybody waits; a job is taken up again
+            os._exit(128 + signal.SIGTERM)
         for other in loggers:
             other.removeHandler(listener)
     if made.service.worker.failed is not None:
         raise made.service.worker.failed
-    if made.service.worker.waiting:  # a run that goes on for longer than anybody waits; a job is taken up again
-        sys.stderr.flush()
-        os._exit(128 + signal.SIGTERM)
 
 
 class _Told(logging.Handler):
