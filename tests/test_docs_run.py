@@ -14,9 +14,10 @@ import pages
 import pytest
 import skimage
 from click.testing import CliRunner
-from ctxrep_plugins import bench
+from ctxrep_plugins import bench, server
 from diffusers import DiffusionPipeline
 from PIL import Image
+from serving import serving
 
 from ctxrep_edit import cli
 from ctxrep_edit.plugins import loading
@@ -54,8 +55,22 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Itera
             loading.unregister(record.name)
 
 
+@pytest.fixture
+def online(
+    request: pytest.FixtureRequest, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The server that the page of the server talks to."""
+    if request.getfixturevalue("page").name != "server.md":
+        yield
+        return
+    with serving(folder, state=tmp_path / "state") as place:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{place.url}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        yield
+
+
 @pages.pages
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("desk", "online")
 @pytest.mark.filterwarnings("ignore::ctxrep_edit.TruncatedInstruction")  # the tiny one reads 16 tokens
 def test_python_blocks_run(page: Path) -> None:
     pages.run(page)
@@ -80,6 +95,7 @@ def commands(desk: Path) -> Iterator[click.Group]:
     """The command line with the commands of the built-in plugins and of the page that shows how to add one."""
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
     bench.ctxrep_commands(cli.bench)
+    server.ctxrep_commands(cli.cli)
     pages.run(pages.PLUGINS / "commands.md")["ctxrep_commands"](cli.cli, cli.bench)
     yield cli.cli
     for group, known in before.items():

@@ -1,0 +1,217 @@
+"""The application: what is asked for under which path."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_plugins.server import answers, refusals
+from ctxrep_plugins.server.body import read
+from ctxrep_plugins.server.logs import fault
+from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
+from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
+from ctxrep_plugins.server.pictures import check_picture, check_size
+from ctxrep_plugins.server.refusals import Cancelled, Refused
+from ctxrep_plugins.server.schema import edits_schema
+from ctxrep_plugins.server.stream import event, events
+from ctxrep_plugins.server.worker import Worker
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from ctxrep_edit import CtxrepError, encode_json
+
+if TYPE_CHECKING:
+    from ctxrep_plugins.server.jobs import Jobs
+
+GONE = 499
+"""Status in the log where the client had left."""
+
+
+@dataclass
+class Service:
+    """What all requests share. model: under which name the pipeline of the worker is offered."""
+
+    worker: Worker
+    model: str
+    limits: Limits
+    log: Any
+    metrics: Metrics
+    started: int = field(default_factory=lambda: int(time.time()))
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+    def count(self, making: Making) -> None:
+        """A set is made."""
+        if making.edits is not None:
+            self.metrics.made(making.edits)
+
+    def refused(self, error: Exception, request_id: str) -> Refused:
+        """What a client is told of an error; the log, where it is the server's."""
+        refused = refusals.refusal(error, request_id, {*known(self.limits), *FILES})
+        if refused.status == 500:
+            self.log.error("fault", request_id=request_id, **fault(error))
+        return refused
+
+
+def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
+    """jobs: where there are any; they are opened with the application, and closed with it."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        if jobs is not None:
+            await asyncio.to_thread(jobs.open)
+        yield
+        if jobs is not None:
+            await asyncio.to_thread(jobs.close)
+
+    app = FastAPI(title="ctxrep-edit", version=version("ctxrep-edit"), docs_url=None, redoc_url=None, lifespan=life)
+    _tell_errors(app, service)
+    _tell_state(app, service)
+
+    @app.post("/v1/images/edits", openapi_extra=edits_schema(service.limits), summary="Different edits of a picture")
+    async def edits(request: Request) -> Response:
+        service.worker.check_room()
+        asked = await _asked(request, service)
+        making = Making(asked)
+        service.worker.submit(making.work)
+        return await (_streamed if asked.stream else _whole)(request, making, service)
+
+    service.metrics.watch("waiting", "Sets that wait for the worker or are made.", lambda: service.worker.waiting)
+    service.metrics.watch("ready", "Whether the model is loaded and its worker alive.", lambda: service.worker.ready)
+    if jobs is not None:
+        from ctxrep_plugins.server.job_routes import add_jobs
+
+        service.metrics.watch("jobs_waiting", "Jobs that wait or are made.", jobs.waiting)
+        add_jobs(app, jobs, service.limits, lambda request: _asked(request, service))
+    return app
+
+
+async def _asked(request: Request, service: Service) -> Wanted:
+    """What a request wants, its pictures looked at. Raises `Refused`."""
+    fields, files = await read(request, service.limits)
+    asked = wanted(fields, files, service.model, service.limits)
+    request.state.note.update(n=asked.n, bytes=len(asked.image))
+    async with service.decoding:
+        source = await asyncio.to_thread(check_picture, asked.image, "image", service.limits)
+        if asked.mask is not None:
+            await asyncio.to_thread(check_picture, asked.mask, "mask", service.limits)
+    check_size(asked.form.size, source, service.limits)
+    return asked
+
+
+async def _whole(request: Request, making: Making, service: Service) -> Response:
+    """The set, when all of it is there. A client that hangs up ends the run."""
+    gone = asyncio.create_task(_left(request, making))
+    try:
+        async for _ in making.finished():
+            pass
+    except Cancelled:
+        if gone.done():
+            return Response(status_code=GONE)
+        raise
+    finally:
+        making.cancel()
+        gone.cancel()
+    service.count(making)
+    text = await asyncio.to_thread(lambda: encode_json(answers.answer(making, service.model), indent=None))
+    return Response(text, media_type="application/json")
+
+
+async def _streamed(request: Request, making: Making, service: Service) -> Response:
+    """The edits one by one. What is wrong before the first is there has a status of its own."""
+    gone = asyncio.create_task(_left(request, making))
+    news = events(making, service.model)
+    try:
+        first = await anext(news)
+    except Cancelled:
+        if gone.done():
+            return Response(status_code=GONE)
+        raise
+    except BaseException:
+        making.cancel()
+        raise
+    finally:
+        gone.cancel()
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield first
+            async for one in news:
+                yield one
+            service.count(making)
+        except Exception as error:
+            refused = service.refused(error, request.state.request_id)
+            yield event("error", refusals.body(refused))
+        finally:
+            making.cancel()
+
+    return StreamingResponse(body(), media_type="text/event-stream")
+
+
+async def _left(request: Request, making: Making) -> None:
+    """Cancels when the client hangs up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    making.cancel()
+
+
+def _tell_state(app: FastAPI, service: Service) -> None:
+    model = {"id": service.model, "object": "model", "created": service.started, "owned_by": "ctxrep-edit"}
+
+    @app.get("/v1/models", summary="The model")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model]}
+
+    @app.get("/v1/models/{name:path}", summary="The model, by its name")
+    async def model_named(name: str) -> dict[str, Any]:
+        if name != service.model:
+            raise Refused(f"There is no model {name[:60]!r} here.", "model", status=404, code="model_not_found")
+        return model
+
+    @app.get("/healthz", summary="Whether the server answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/metrics", summary="For Prometheus")
+    async def metrics() -> Response:
+        text = await asyncio.to_thread(service.metrics.text)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @app.get("/readyz", summary="Whether the model is loaded and its worker alive")
+    async def ready() -> Response:
+        status = "ready" if service.worker.ready else "failed" if service.worker.failed else "loading"
+        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+
+
+def _tell_errors(app: FastAPI, service: Service) -> None:
+    def told(request: Request, error: Exception) -> Response:
+        refused = service.refused(error, request.state.request_id)
+        return JSONResponse(refusals.body(refused), refused.status, refusals.headers(refused))
+
+    @app.exception_handler(CtxrepError)
+    async def ours(request: Request, error: CtxrepError) -> Response:
+        return told(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        answer = told(
+            request, Refused(f"{request.method} {request.url.path[:60]}: {error.detail}.", status=error.status_code)
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        refused = refusals.refusal(error, request.state.request_id)  # the guard logs it
+        return JSONResponse(refusals.body(refused), refused.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return told(request, Refused("The request cannot be read: see /openapi.json."))

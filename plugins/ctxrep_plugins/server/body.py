@@ -1,0 +1,121 @@
+"""The body of a request: a form with files, or JSON with pictures as data: URLs. Nothing in it is ever fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctxrep_plugins.server.parameters import FILES, Limits
+from ctxrep_plugins.server.refusals import Refused
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+MOST_FILES, MOST_FIELDS = 4, 64
+LISTS = ("preserve",)
+"""Parameters that may be given several times."""
+
+Files = dict[str, list[bytes]]
+
+
+async def read(request: Request, limits: Limits) -> tuple[dict[str, Any], Files]:
+    """The fields, by name, and the pictures. Raises `Refused`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(limits.seconds):
+            if kind == "multipart/form-data":
+                return await _form(request)
+            if kind == "application/json":
+                return _json(await request.body())
+    except TimeoutError:
+        raise Refused(f"The request took more than {limits.seconds:g} seconds to arrive.", status=408) from None
+    except ClientDisconnect:
+        raise Refused("The request was cut off.", status=400) from None
+    raise Refused("The body must be multipart/form-data or application/json.", status=415)
+
+
+async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
+    """A small JSON object; none at all is an empty one. Raises `Refused`."""
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await request.body()
+    except (TimeoutError, ClientDisconnect):
+        raise Refused("The request was cut off.", status=408) from None
+    return _object(body) if body else {}
+
+
+async def _form(request: Request) -> tuple[dict[str, Any], Files]:
+    fields: dict[str, list[str]] = defaultdict(list)
+    files: Files = defaultdict(list)
+    try:
+        async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
+            for key, value in form.multi_items():
+                name = key.removesuffix("[]")
+                if isinstance(value, UploadFile):
+                    if name not in FILES:
+                        raise Refused(f"{name[:60]!r} is no picture: send image and mask only as files.", name[:60])
+                    files[name].append(await value.read())
+                else:
+                    fields[name].append(value)
+    except HTTPException as error:
+        raise Refused(f"The form cannot be read: {error.detail}") from None
+    return {name: _one(name, values) for name, values in fields.items()}, dict(files)
+
+
+def _one(name: str, values: Sequence[str]) -> Any:
+    if name in LISTS:
+        return values[0] if len(values) == 1 else list(values)
+    if len(values) > 1:
+        raise Refused(f"{name[:60]} is given {len(values)} times: give it once.", name[:60])
+    return values[0]
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body, object_pairs_hook=_pairs)
+    except (ValueError, RecursionError):
+        raise Refused("The body is no JSON.") from None
+    if not isinstance(fields, dict):
+        raise Refused("The body must be a JSON object.")
+    return fields
+
+
+def _json(body: bytes) -> tuple[dict[str, Any], Files]:
+    fields = _object(body)
+    if "images" in fields:
+        fields.setdefault("image", fields.pop("images"))
+    files: Files = {}
+    for name in FILES:
+        given = fields.pop(name, None)
+        if given is not None:
+            many = given if isinstance(given, list) else [given]
+            files[name] = [_decoded(one, name) for one in many[: MOST_FILES + 1]]
+    return fields, {name: pictures for name, pictures in files.items() if pictures}
+
+
+def _pairs(pairs: Sequence[tuple[str, Any]]) -> Mapping[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Refused("The body names a parameter twice: give it once.")
+    return found
+
+
+def _decoded(value: Any, name: str) -> bytes:
+    """The bytes of a data: URL, alone or as the `image_url` of an object."""
+    url = value.get("image_url") if isinstance(value, dict) and len(value) == 1 else value
+    if not isinstance(url, str):
+        raise Refused(f"{name} must be a picture as a data: URL.", name)
+    head, comma, data = url.partition(",")
+    if not comma or not head.lower().startswith("data:") or not head.lower().endswith(";base64"):
+        raise Refused(
+            f"{name} must be a picture as a data: URL, data:image/png;base64,...: no address or path is followed.", name
+        )
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(f"{name} is not valid base64.", name) from None

@@ -1,0 +1,203 @@
+"""Jobs that outlive the server: accepted on disk, queued and recovered by DBOS, each ended once."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ctxrep_plugins.server import refusals
+from ctxrep_plugins.server.parameters import Keep
+from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.shelf import Shelf
+from dbos import DBOS, DBOSConfig, SetWorkflowID, error
+from filelock import FileLock, Timeout
+
+from ctxrep_edit import InputError
+
+QUEUE = "ctxrep-edit"
+ATTEMPTS = 25
+"""How often a job is taken up again after the process was killed, before it counts as failed."""
+STATES = {
+    "DELAYED": "queued", "ENQUEUED": "queued", "PENDING": "running", "SUCCESS": "completed", "CANCELLED": "cancelled",
+}  # fmt: skip
+ENDED = ("completed", "failed", "cancelled")
+
+Make = Callable[[str], dict[str, Any]]
+"""Makes a job, and returns what is to be known of it; raises nothing."""
+
+NO_END = Keep()
+TIDIED = 600.0
+"""Seconds from one look for jobs that are kept no longer to the next."""
+
+
+class Jobs:
+    """The jobs of one folder. make: does one job; several are never done at once. One a process, as DBOS is.
+
+    The folder is held until `close`. Raises InputError where another process holds it, OutputError where it cannot be
+    made.
+    """
+
+    def __init__(self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000) -> None:
+        self.shelf = Shelf(state / "jobs")
+        self._held = FileLock(state / "lock")
+        try:
+            self._held.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
+        self._database, self._make, self._most = state / "jobs.sqlite", make, most
+        self._keep, self._closed = keep, threading.Event()
+        self._lock = threading.Lock()
+        self.running = 0
+        self.cancelled: set[str] = set()
+        self.grace = 30
+
+    def open(self) -> None:
+        """Takes up what an earlier process left undone."""
+        config: DBOSConfig = {
+            "name": "ctxrep-edit", "system_database_url": f"sqlite:///{self._database}", "executor_id": "local",
+            "application_version": "1", "console_log_level": "CRITICAL",
+        }  # fmt: skip
+        DBOS(config=config)
+
+        @DBOS.step(name="make")
+        def made(name: str) -> dict[str, Any]:
+            return self._counted(name)
+
+        @DBOS.workflow(name="job", max_recovery_attempts=ATTEMPTS)
+        def job(name: str) -> dict[str, Any]:
+            return made(name)
+
+        self._workflow = job
+        DBOS.launch()
+        self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
+        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.1, on_conflict="always_update")
+        threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
+
+    def close(self) -> None:
+        """Waits for the job under way, for `grace` seconds. What has not ended is taken up by the next process."""
+        self._closed.set()
+        with self._lock:
+            pass  # what is being removed is removed
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=self.grace if self.running else 0)
+        if not self.running:
+            self._held.release()
+
+    def accept(
+        self, owner: str | None, request: Mapping[str, Any], pictures: Mapping[str, bytes], key: str | None
+    ) -> str:
+        """The id of the job; when it returns, the job will be done whatever happens to the process.
+
+        key: what the client calls it, so that asking again is no second job. Raises `Refused` where it called another
+        request so, and where too many wait.
+        """
+        digest = _digest(repr(sorted(request.items())).encode(), *(pictures[name] for name in sorted(pictures)))
+        job = f"job-{secrets.token_hex(12) if key is None else _digest((owner or '').encode(), key.encode())[:24]}"
+        with self._lock:
+            known = self.shelf.request(job)
+            if known is None:
+                self._check_room()
+                stated = {
+                    **request, "owner": owner, "digest": digest, "created": int(time.time()),
+                    "seed": secrets.randbelow(2**31),
+                }  # fmt: skip
+                self.shelf.put(job, stated, pictures)
+            elif known["digest"] != digest:
+                raise Refused(
+                    "That Idempotency-Key was used for another request: take a new one.", status=409,
+                    code="idempotency_key_reused",
+                )  # fmt: skip
+            with SetWorkflowID(job):
+                DBOS.enqueue_workflow(QUEUE, self._workflow, job)
+        return job
+
+    def waiting(self) -> int:
+        """How many wait or are under way, counted as far as may wait."""
+        states = ["ENQUEUED", "PENDING"]
+        return len(DBOS.list_workflows(status=states, limit=self._most, load_input=False, load_output=False))
+
+    def _check_room(self) -> None:
+        if self.waiting() >= self._most:
+            raise Refused(f"{self._most} jobs wait already: try later.", status=429, code="queue_full", wait=60)
+
+    def request(self, job: str, owner: str | None) -> dict[str, Any]:
+        """What a job was asked for. Raises `Refused` where there is none of that owner."""
+        found = self.shelf.request(job) if job.startswith("job-") and job[4:].isalnum() else None
+        if found is None or found["owner"] != owner:
+            raise Refused(f"There is no job {job[:40]!r}.", status=404, code="job_not_found")
+        return found
+
+    def about(self, job: str, owner: str | None) -> dict[str, Any]:
+        """What a client is told. Raises `Refused` where there is none of that owner."""
+        request = self.request(job, owner)
+        known = DBOS.get_workflow_status(job)
+        state = "queued" if known is None else STATES.get(known.status, "failed")
+        said: dict[str, Any] = {"data": None, "set": None, "error": None}
+        if state == "completed" and known is not None:
+            said |= known.output
+            state = "failed" if said["error"] else state
+        elif state == "failed":
+            what = "The server broke off this job too often. Its log says why."
+            said["error"] = refusals.body(Refused(what, status=500, code="broken_off"))["error"]
+        finished = len(said["data"]) if said["data"] is not None else len(self.shelf.told(job))
+        return {
+            "id": job, "object": "job", "status": state, "created": request["created"], "n": request["n"],
+            "more_of": request.get("more_of"), "finished": finished, **said,
+        }  # fmt: skip
+
+    def cancel(self, job: str, owner: str | None) -> dict[str, Any]:
+        """A job that has ended stays as it is."""
+        if self.about(job, owner)["status"] not in ENDED:
+            DBOS.cancel_workflow(job)
+            self.cancelled.add(job)
+        return self.about(job, owner)
+
+    def retire(self) -> list[str]:
+        """Removes ended jobs that are too old, then the oldest while all of them are too large; which they were."""
+        states = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+        found = DBOS.list_workflows(status=states, load_input=False, load_output=False)  # the oldest first
+        sizes = {known.workflow_id: self.shelf.size(known.workflow_id) for known in found}
+        total, gone = sum(sizes.values()), list[str]()
+        for job, size in sizes.items():
+            request = self.shelf.request(job)
+            age = time.time() - (request["created"] if request else 0)
+            old = self._keep.seconds is not None and age > self._keep.seconds
+            large = self._keep.bytes is not None and total > self._keep.bytes
+            if not (old or large):
+                continue
+            with self._lock:  # nobody asks for it again meanwhile
+                if self._closed.is_set():
+                    break
+                DBOS.delete_workflow(job)
+                self.shelf.remove(job)  # what a killed process leaves is swept by the next
+            total -= size
+            gone.append(job)
+        return gone
+
+    def _tidy(self) -> None:
+        while self._keep != NO_END and not self._closed.is_set():
+            try:
+                self.retire()
+            except error.DBOSException:
+                if not self._closed.is_set():
+                    raise
+            self._closed.wait(TIDIED)
+
+    def _counted(self, job: str) -> dict[str, Any]:
+        self.running += 1
+        try:
+            return self._make(job)
+        finally:
+            self.running -= 1
+            self.cancelled.discard(job)
+
+
+def _digest(*parts: bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()

@@ -1,0 +1,170 @@
+"""The parameters of an edit: every one is read, or refused by its name; none is ignored."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctxrep_plugins.server.readers import Flag, Names, Number, Reader, Size, Text, Whole, Word
+from ctxrep_plugins.server.refusals import Refused
+
+FORMATS = ("png", "jpeg", "webp")
+FILES = ("image", "mask")
+"""Parameters that are pictures."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one request. n: edits; steps: of the sampler; body: bytes; pixels and side: of a picture; seconds: that a
+    client may take to send it."""
+
+    n: int = 16
+    steps: int = 200
+    body: int = 64 * 2**20
+    pixels: int = 64 * 10**6
+    side: int = 16384
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How long ended jobs are kept: seconds since they were asked for, and bytes of all of them; None: for ever."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """How pictures are sent. size: (width, height), None as they were made; compression: 0 to 100."""
+
+    format: str = "png"
+    compression: int = 100
+    opaque: bool = False
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one request asks for, checked as far as it can be without the model.
+
+    options: of `stream_edits`, but for the pictures. identifier: of the client's own user, given back.
+    """
+
+    prompt: str
+    image: bytes
+    mask: bytes | None
+    n: int
+    options: Mapping[str, Any]
+    form: Form
+    stream: bool = False
+    identifier: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def hosted(limits: Limits) -> dict[str, Reader]:
+    """Parameters of the hosted API."""
+    return {
+        "prompt": Text(32000),
+        "model": Text(200),
+        "n": Whole(1, limits.n),
+        "size": Size(limits.side),
+        "quality": Word(("auto",), "The model has one quality; steps says how long it takes."),
+        "background": Word(("auto", "opaque"), "Edits have the background of their source."),
+        "output_format": Word(FORMATS),
+        "output_compression": Whole(0, 100),
+        "response_format": Word(("b64_json",), "Pictures come in the answer."),
+        "stream": Flag(),
+        "partial_images": Whole(0, 0),
+        "user": Text(512),
+        "safety_identifier": Text(512),
+    }
+
+
+def ours(limits: Limits) -> dict[str, Reader]:
+    """Parameters of `diverse_edit`, which the `openai` client sends as its `extra_body`."""
+    return {
+        "seed": Whole(0, 2**63 - 1),
+        "strength": Number(0, 1000, ("auto",)),
+        "scope": Text(100),
+        "strategy": Text(100),
+        "oversample": Whole(1, 8),
+        "steps": Whole(1, limits.steps),
+        "guidance_scale": Number(0, 100),
+        "true_cfg_scale": Number(0, 100),
+        "denoising_strength": Number(0, 1),
+        "negative_prompt": Text(32000),
+        "preserve": Names(("auto", "off")),
+        "on_unfaithful": Word(("flag", "drop", "retry", "raise")),
+        "retries": Whole(1, 8),
+        "restore": Flag(),
+        "realign": Flag(),
+        "batch_size": Whole(1, limits.n),
+    }
+
+
+REFUSED = {
+    "input_fidelity": "restore=true puts the source's own pixels back outside the edit, which is all there is.",
+    "complexity": "The model does not plan.",
+    "frame_count": "No animations are made.",
+    "frame_duration_ms": "No animations are made.",
+    "markup": "Say in the prompt what to change, and with mask where.",
+    "svg": "No SVG is made.",
+}
+"""Parameters of the hosted API that mean nothing here, and what there is instead."""
+
+
+def known(limits: Limits) -> dict[str, Reader]:
+    return {**hosted(limits), **ours(limits)}
+
+
+def wanted(fields: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], model: str, limits: Limits) -> Wanted:
+    """The request, read. fields: by name, None where null was given; files: pictures. Raises `Refused`."""
+    readers = known(limits)
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name in given:
+        _check_name(name, readers)
+    for name in ("prompt", "image"):
+        if name not in (files if name in FILES else given):
+            raise Refused(f"{name} is missing: give {name}.", name, code="missing_required_parameter")
+    for name, pictures in files.items():
+        if len(pictures) > 1:
+            raise Refused(f"{name} has {len(pictures)} pictures, but one can be edited at a time: give one.", name)
+    said = {name: readers[name](name, value) for name, value in given.items()}
+    if said.get("model", model) != model:
+        raise Refused(
+            f"There is no model {said['model']!r} here: it is {model!r}.", "model", status=404, code="model_not_found"
+        )
+    if "retries" in said and said.get("on_unfaithful") != "retry":
+        raise Refused("retries is for on_unfaithful='retry', which is not asked for: leave one of them out.", "retries")
+    own = ours(limits)
+    options = {"preserve": "auto", **{name: value for name, value in said.items() if name in own}}
+    return Wanted(
+        said["prompt"], files["image"][0], files["mask"][0] if "mask" in files else None, said.get("n", 1),
+        options, _form(said), said.get("stream", False), said.get("safety_identifier") or said.get("user"), said,
+    )  # fmt: skip
+
+
+def _check_name(name: str, readers: Mapping[str, Reader]) -> None:
+    if name in readers:
+        return
+    if name in REFUSED:
+        raise Refused(f"{name} is not possible here: leave it out. {REFUSED[name]}", name, code="unsupported_parameter")
+    if name in FILES:
+        raise Refused(f"{name} must be the picture itself: a file, or a data: URL in JSON.", name)
+    near = difflib.get_close_matches(name, readers, 1)
+    hint = f"did you mean {near[0]}?" if near else "leave it out."
+    raise Refused(f"There is no parameter {name[:60]!r}: {hint}", name[:60], code="unknown_parameter")
+
+
+def _form(said: Mapping[str, Any]) -> Form:
+    form = said.get("output_format", "png")
+    if form == "png" and said.get("output_compression", 100) != 100:
+        raise Refused(
+            "output_compression is for jpeg and webp, but output_format is png, which loses nothing: leave one out.",
+            "output_compression",
+        )
+    opaque = said.get("background") == "opaque" or form == "jpeg"
+    return Form(form, said.get("output_compression", 100), opaque, said.get("size"))

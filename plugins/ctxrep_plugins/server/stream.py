@@ -1,0 +1,65 @@
+"""A set as server-sent events: each edit as soon as it is finished and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctxrep_plugins.server import answers
+from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.refusals import Refused
+
+from ctxrep_edit import encode_json
+
+if TYPE_CHECKING:
+    from ctxrep_edit import Edit
+
+COMPLETED = "image_edit.completed"
+
+
+def event(name: str, data: Mapping[str, Any], number: int | None = None) -> bytes:
+    """number: its id, from which a client may go on."""
+    before = "" if number is None else f"id: {number}\n"
+    return f"{before}event: {name}\ndata: {encode_json(data, indent=None)}\n\n".encode()
+
+
+async def events(making: Making, model: str) -> AsyncIterator[bytes]:
+    """Each edit as one event; the last one has `set` too, so it is sent when the set is complete.
+
+    Which one is the last is known by its number, but where unfaithful ones are dropped: there each is sent when the
+    next one is there. Raises `Refused` where all were dropped, and what ended the run.
+    """
+    wanted, told = making.wanted, 0
+    held: Edit | None = None
+    drops = wanted.options.get("on_unfaithful") == "drop"
+    async for edit in making.finished():
+        if held is not None:
+            yield await _told(making, held)
+            held = None
+        told += 1
+        if drops or told == wanted.n:
+            held = edit
+        else:
+            yield await _told(making, edit)
+    if held is None:
+        raise Refused(f"All {wanted.n} edits failed a check and were dropped.", status=422, code="unfaithful")
+    yield await _told(making, held, model)
+
+
+async def _told(making: Making, edit: Edit, last: str | None = None) -> bytes:
+    """last: under which name the model is offered, for the last edit."""
+    return await asyncio.to_thread(_completed, making, edit, last)
+
+
+def _completed(making: Making, edit: Edit, last: str | None) -> bytes:
+    wanted = making.wanted
+    said = {
+        "type": COMPLETED, "created_at": int(time.time()), "quality": "auto", **answers.shape(edit, wanted),
+        **answers.picture(edit, wanted), "usage": answers.counted(wanted, making.patches, 1),
+    }  # fmt: skip
+    if last is not None:
+        assert making.edits is not None  # it is complete by now
+        said["set"] = answers.about_set(making.edits, making.spread, making.warnings, last)
+    return event(COMPLETED, said)

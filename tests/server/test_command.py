@@ -1,0 +1,104 @@
+"""The commands, and what they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+import tiny
+from command_line import start
+from ctxrep_plugins.server import command
+from ctxrep_plugins.server.jobs import Jobs
+from serving import Place, until
+
+
+def test_the_plugin_is_light() -> None:
+    code = (
+        "import sys, click, ctxrep_plugins.server as s\n"
+        "s.ctxrep_commands(click.Group())\n"
+        "assert not {'torch', 'fastapi', 'uvicorn', 'dbos', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "NEEDED", ("click", "there_is_no_such_module"))
+    result = start("serve")
+    assert result.exit_code == 1
+    assert "Error: serve needs there_is_no_such_module, not installed: pip install 'ctxrep-edit[server]'." in (
+        result.output
+    )
+
+
+def test_an_address_for_others_wants_keys(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
+        result = start("serve", "--host", host)
+        assert result.exit_code == 1
+        assert "so keys are needed" in result.output
+    result = start("serve", "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "none"))
+    assert "cannot be read" in result.output
+
+
+def test_new_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    result = start("new-key", str(file), "studio")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ctxrep-")
+    assert file.read_text().startswith("studio sha256:")
+
+
+SERVE = """
+from ctxrep_edit.cli import main
+from ctxrep_plugins.server import running
+running.GRACE = 1
+main()
+"""
+
+
+def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: Path) -> None:
+    """A job that goes on for longer is left to the next process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, "serve", "--port", "0", "--model", folder, "--state", tmp_path],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""},
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        said = json.loads(process.stderr.readline())
+        assert said["event"] == "listening"
+        place = Place(f"http://127.0.0.1:{said['port']}", None, None)  # type: ignore[arg-type]
+        words = " ".join([tiny.WORDS] * 20)
+        made = place.client.images.edit(image=("a.png", png), prompt=words, extra_body={"preserve": "off"})
+        broken = {"content": b"--nonsense", "headers": {"content-type": "multipart/form-data; boundary=secret"}}
+        assert httpx2.post(f"{place.url}/v1/images/edits", **broken).status_code == 400
+        (warning,) = made.set["warnings"]  # type: ignore[attr-defined]
+        assert "not read" in warning or "reads" in warning
+        asked = {"data": {"prompt": words, "n": "16", "steps": "200", "batch_size": "1"}, "files": {"image": png}}
+        job = httpx2.post(f"{place.url}/v1/jobs", **asked, timeout=60).json()["id"]
+        until(lambda: httpx2.get(f"{place.url}/v1/jobs/{job}").json()["status"] == "running")
+    finally:
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert time.monotonic() - begun < 15
+    made = Jobs(tmp_path, lambda name: {"data": [], "set": {}, "error": None})
+    made.open()
+    until(lambda: made.about(job, None)["status"] == "completed")
+    assert made.about(job, None)["data"] == []  # by the second one
+    made.close()
+    said = [json.loads(line) for line in rest.splitlines()]
+    assert "library" in [entry["event"] for entry in said]  # the parser of forms complains of the boundary
+    assert words not in rest
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path) -> None:
+    result = start("serve", "--port", "0", "--model", str(tmp_path))
+    assert result.exit_code == 1
+    assert "has no model_index.json" in result.stderr.splitlines()[-1]
