@@ -66,7 +66,7 @@ def work(rank: int, folder: str) -> None:
         said = {}
         for name, wrong in {
             "n": {"n": 1}, "pool": {"oversample": 2}, "batch": {"batch_size": 1}, "cads": {"strategy": "cads"},
-            "retry": {"on_unfaithful": "retry", "preserve": ["pixels"]}, "other": {"n": 2 + rank, "seed": 0},
+            "retry": {"on_unfaithful": "retry", "preserve": ["change"]}, "other": {"n": 2 + rank, "seed": 0},
         }.items():  # fmt: skip
             with pytest.raises(InputError) as raised:
                 edit(**{"n": 2, "repulsion": None, "group": world, **wrong})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from ctxrep_plugins.server.parameters import Limits
 from ctxrep_plugins.server.refusals import Refused
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ctxrep_edit import encode_json
 
 OPEN = ("/healthz", "/readyz")
 """What is told without a key."""
@@ -125,7 +126,7 @@ class _Answer:
         await self.send(message)
 
     async def refuse(self, refused: Refused) -> None:
-        body = json.dumps(refusals.body(refused)).encode()
+        body = encode_json(refusals.body(refused), None).encode()
         said = {"content-type": "application/json", "content-length": str(len(body)), **refusals.headers(refused)}
         headers = [(name.encode(), value.encode()) for name, value in said.items()]
         await self({"type": "http.response.start", "status": refused.status, "headers": headers})
