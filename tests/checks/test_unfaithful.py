@@ -59,7 +59,7 @@ def test_dropping_says_so(pipeline: Any, picture: Image.Image) -> None:
     edits = edit(picture, pipeline=pipeline, preserve=[Picky(1)], on_unfaithful="drop")
     assert [entry.index for entry in edits] == [0, 2]
     assert [entry.index for entry in edits.dropped] == [1]
-    assert "2 edits, seeds 5-7, 2 of 2 kept the rest, 1 dropped" in repr(edits)
+    assert "2 edits, seeds 5, 7, 2 of 2 kept the rest, 1 dropped" in repr(edits)
     assert edits.to_dict()["dropped"][0]["seed"] == 6
     none = edit(picture, pipeline=pipeline, n=2, preserve=[Nothing()], on_unfaithful="drop")
     assert len(none) == 0
