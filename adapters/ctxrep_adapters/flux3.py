@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, SINGLE, asked, by_area, one_list, resized, words_in_turn
+from ctxrep_adapters.shared import CAUTIOUS, SINGLE, all_resized, asked, by_area, one_list, words_in_turn
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -57,8 +57,7 @@ class Flux3(Adapter):
         return by_area(width, height, pipeline.vae_scale_factor * 2)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
-        others = [picture.resize(self.size(pipeline, *picture.size)) for picture in request.references]
-        return asked(request, [resized(request), *others])
+        return asked(request, all_resized(self, pipeline, request))
 
 
 @hookimpl

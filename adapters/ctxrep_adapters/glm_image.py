@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, WORDS, asked, by_area, resized
+from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, WORDS, all_resized, asked, by_area
 
 from ctxrep_edit import Adapter, Request, Scope, hookimpl
 
@@ -46,8 +46,7 @@ class GlmImage(Adapter):
         return by_area(width, height, pipeline.vae_scale_factor * pipeline.transformer.config.patch_size * 2)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
-        others = [picture.resize(self.size(pipeline, *picture.size)) for picture in request.references]
-        return asked(request, [resized(request), *others])
+        return asked(request, all_resized(self, pipeline, request))
 
 
 @hookimpl

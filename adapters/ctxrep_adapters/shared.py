@@ -72,6 +72,12 @@ def resized(request: Request) -> Image.Image:
     return request.image.resize(request.size, Resampling.LANCZOS)
 
 
+def all_resized(adapter: Adapter, pipeline: Any, request: Request) -> list[Image.Image]:
+    """The picture in the size of the edit, and each further one in the size that the pipeline would edit it at."""
+    others = (picture.resize(adapter.size(pipeline, *picture.size)) for picture in request.references)
+    return [resized(request), *others]
+
+
 def of_its_own_size(adapter: Adapter, pipeline: Any, request: Request) -> Image.Image:
     """The picture for a pipeline that takes no size, but makes one of its aspect. Raises InputError for another one."""
     if adapter.size(pipeline, *request.size) == tuple(request.size):

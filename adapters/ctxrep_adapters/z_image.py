@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, asked, by_area, one_list, resized
+from ctxrep_adapters.shared import CAUTIOUS, all_resized, asked, by_area, one_list
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -75,8 +75,7 @@ class ZImageOmni(Adapter):
         return by_area(width, height, pipeline.vae_scale_factor * 2)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
-        others = [picture.resize(self.size(pipeline, *picture.size)) for picture in request.references]
-        return asked(request, [resized(request), *others])
+        return asked(request, all_resized(self, pipeline, request))
 
 
 def _padded(count: int) -> int:
