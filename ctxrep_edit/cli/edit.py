@@ -152,7 +152,7 @@ def _bank(sets: dict[str, EditSet]) -> list[Exporter]:
 
     edits = next(iter(sets.values()))
     traces = [edit.trace for edit in edits]
-    size = sum(tokens.nbytes for trace in traces if trace for tokens in trace.memory.values())
+    size = sum(trace.nbytes for trace in traces if trace)
     return [catalog.EXPORTERS.get("bank")] if len(sets) == 1 and all(traces) and 0 < size <= SMALL else []
 
 

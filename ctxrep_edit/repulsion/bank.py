@@ -46,9 +46,8 @@ class Bank:
 
     on_disk: whether tokens lie in files that the system reads in as they are needed; these are in the folder for
     temporary files, without a name, and gone with the tokens. expected: how many candidates will be kept in all, where
-    that is known; what they take is then foreseen, and said where it does not fit. spare: whether
-    nothing needs them yet, so that they are not noted where they would take more than `SPARE` of what is free. spared:
-    what they would have taken then, in bytes.
+    that is known; what they take is then foreseen, and said where it does not fit. spare: whether nothing needs them
+    yet, so that they are not noted where they would take more than `SPARE` of what is free.
 
     Tokens are those that the block returned, before the repulsion of that block. That is what the particles of one
     batch see of one another, and spreads no less than the tokens after it. They take, per candidate, the size of the
@@ -65,16 +64,10 @@ class Bank:
     on_disk: bool = False
     expected: int = 0
     spare: bool = False
-    spared: int = 0
     _clean: Sequence[Tensor] = ()
 
     def __len__(self) -> int:
         return len(self.kept)
-
-    @property
-    def nbytes(self) -> int:
-        """What the tokens of the kept candidates take."""
-        return sum(tokens.nbytes for memory in self.kept.values() for tokens in memory.values())
 
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:
         """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
@@ -169,7 +162,7 @@ class Bank:
         if self.on_disk:
             where, free = f"the disk of {tempfile.gettempdir()}", shutil.disk_usage(tempfile.gettempdir()).free
         if self.spare and total > free * SPARE:
-            self.noting, self.spared = False, total
+            self.noting = False
         elif total > free:
             mend = "a larger disk, by TMPDIR" if self.on_disk else "bank='disk'"
             raise InputError(

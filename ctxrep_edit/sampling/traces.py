@@ -32,6 +32,11 @@ class Trace:
     clean: Tensor | None
     kind: Mapping[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        """What its contextual tokens take."""
+        return sum(tokens.nbytes for tokens in self.memory.values())
+
 
 def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsion) -> dict[str, Any]:
     """What two runs must share so that the tokens of one mean the same in the other, under names for people."""

@@ -40,7 +40,7 @@ def one(model: str, device: str | None, n: int, batch: int, options: dict[str, A
     on_cuda = pipeline._execution_device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     traces = [edit.trace for edit in edits if edit.trace]
-    bank = sum(tokens.nbytes for trace in traces for tokens in trace.memory.values())
+    bank = sum(trace.nbytes for trace in traces)
     return {"seconds": edits.seconds, "peak": peak, "bank": bank}
 
 

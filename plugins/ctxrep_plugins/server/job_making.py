@@ -111,6 +111,6 @@ def url(job: str, edit: Edit) -> str:
 
 def _continues(edits: EditSet) -> bool:
     """Whether there can be more of a set, and what is needed for that is small enough to be kept."""
-    sizes = [sum(tokens.nbytes for tokens in edit.trace.memory.values()) for edit in edits if edit.trace]
+    sizes = [edit.trace.nbytes for edit in edits if edit.trace]
     asked = edits.asked
     return asked is not None and (not asked.repels or len(sizes) == len(edits)) and sum(sizes) <= LARGEST
