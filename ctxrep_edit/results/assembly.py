@@ -88,8 +88,10 @@ def edit_of(
 
 
 def _restored(found: Candidates, allowed: Image.Image | None) -> bool:
+    if not found.case.restore:
+        return False
     part = allowed is not None and allowed.getextrema()[0] == 0  # also where the model's size does not show it
-    return found.case.restore and (part or found.case.evidence.where != "whole")
+    return part or found.case.evidence.where != "whole"
 
 
 def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
