@@ -29,8 +29,8 @@ def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
-    mask: ImageLike | None = None, instruction_mask: Any = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), seed: int | None = None,
+    steps: int | None = None, mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
     bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
@@ -48,8 +48,8 @@ def diverse_edit(
         for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
         scopes. oversample: how many times n candidates start, of which the n that differ most go on after the window.
         repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
-    unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too; see
-        `EditSet.more`.
+    unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too, see
+        `EditSet.more`; or pictures of the image's aspect that anybody made, where the adapter has a `pack`.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
@@ -92,7 +92,7 @@ def diverse_edit(
 
 
 def stream_edits(
-    image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit] = (),
+    image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit | ImageLike] = (),
     progress: bool = True, on_step: OnStep | None = None, **options: Any,
 ) -> EditStream:  # fmt: skip
     """`diverse_edit`, but each edit as soon as its batch is made and judged:

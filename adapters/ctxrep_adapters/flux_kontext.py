@@ -80,6 +80,12 @@ class FluxKontext(Adapter):
         mask: torch.Tensor = tokens.attention_mask[0].bool()
         return mask
 
+    def pack(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        config = pipeline.vae.config
+        scaled = (latents - (config.shift_factor or 0.0)) * config.scaling_factor  # (n, channels, h, w)
+        packed: torch.Tensor = pipeline._pack_latents(scaled, *scaled.shape)
+        return packed
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 

@@ -35,6 +35,7 @@ from ctxrep_edit.sampling.asked import (
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
+from ctxrep_edit.sampling.shown import parted
 from ctxrep_edit.sampling.traces import bank_of, kind_of
 from ctxrep_edit.settings import Repulsion
 
@@ -58,8 +59,9 @@ class Plan:
     options: arguments of the pipeline's call that its model states, and that the caller gave. words: the
     text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
     retries, realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made
-    at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
-    for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which they
+    at once, None: as many as fit. bank: what they are repelled from, and where they are noted. shown: pictures of the
+    request's size, from which they are repelled too. keep: whether the bank is kept for later ones, None: where it is
+    small. kind: what these must share with it, see `traces`. ranks: over which they
     are spread, None: all are made here. recipe: all of it, as JSON takes it.
     """
 
@@ -80,6 +82,7 @@ class Plan:
     restore: bool
     batch_size: int | None
     bank: Bank
+    shown: tuple[Image.Image, ...]
     keep: bool | None
     kind: Mapping[str, Any]
     ranks: Ranks | None
@@ -138,8 +141,8 @@ def plan(
     image: ImageLike | Source, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
-    mask: ImageLike | None = None, instruction_mask: Any = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), seed: int | None = None,
+    steps: int | None = None, mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
     bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
@@ -194,12 +197,15 @@ def plan(
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
     keep = KEEP[bank] if ranks is None else False
-    told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
-    if told.kept:
+    edits, shown = parted(unlike, source, size, pipeline, adapter)
+    if unlike and not (settings.active and mover.repels):
+        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
+    told, kind = _bank(pipeline, adapter, mover, settings, request, edits, n, keep, on_disk=bank == "disk")
+    if told.kept or shown:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        on_unfaithful, retries, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step,
+        on_unfaithful, retries, realign, restore, at_once, told, shown, keep, kind, ranks, recipe, progress, on_step,
     )  # fmt: skip
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
@@ -239,10 +245,6 @@ def _bank(
 ) -> tuple[Bank, Mapping[str, Any]]:
     """What the run is repelled from, and what later ones must share with it."""
     repels = settings.active and strategy.repels
-    if not isinstance(unlike, Sequence) or not all(hasattr(edit, "trace") for edit in unlike):
-        raise InputError(f"unlike is {unlike!r}, but must be a list of edits of such a set: edits[1:3], or [edits[4]].")
-    if unlike and not repels:
-        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
     kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or keep is not False) else {}
     chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
     return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind

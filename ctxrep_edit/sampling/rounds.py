@@ -21,6 +21,7 @@ from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.run import round_trip, sample
+from ctxrep_edit.sampling.shown import tokens_of
 from ctxrep_edit.settings import Repulsion
 
 
@@ -61,6 +62,8 @@ def carry_out(plan: Plan) -> Iterator[Candidates]:
 
     Raises whatever the pipeline, the strategy or `on_step` raise; ModelError where memory does not suffice for one.
     """
+    for picture in plan.shown:
+        plan.bank.kept[min([0, *plan.bank.kept]) - 1] = tokens_of(plan, picture)
     rounds = _Rounds(plan)
     found = None
     for found in _first(rounds):

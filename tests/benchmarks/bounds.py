@@ -4,8 +4,8 @@
     python tests/benchmarks/bounds.py found.json
 
 The bounds of `loss`, `spots`, `colour` and `tinted` are set anew without each source in turn (or each model), and judge
-its edits; all else is as `bench real` found it. Each is set by itself, and by the kept edits alone: half as much again as
-what 0.95 of them do not exceed. What faults there were does not bear upon it.
+its edits; all else is as `bench real` found it. Each is set by itself, and by the kept edits alone: half as much again
+as what 0.95 of them do not exceed. What faults there were does not bear upon it.
 """
 
 import json

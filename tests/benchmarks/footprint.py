@@ -91,7 +91,10 @@ def kept_as(way: Way, every: int) -> Iterator[None]:
         finally:
             bank.kept = kept
 
-    with patch.object(Bank, "_stored", lambda bank, tokens: stored(bank, way(tokens))), patch.object(Bank, "repel", less):
+    with (
+        patch.object(Bank, "_stored", lambda bank, tokens: stored(bank, way(tokens))),
+        patch.object(Bank, "repel", less),
+    ):
         yield
 
 

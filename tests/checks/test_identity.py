@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ctxrep_plugins.checks.identity import Identity
 from transformers import (
     BitImageProcessor,
     Dinov2Config,
@@ -14,8 +15,7 @@ from transformers import (
     SiglipModel,
 )
 
-from ctxrep_edit import CHECKS, Case, ModelError, assess
-from ctxrep_plugins.checks.identity import Identity
+from ctxrep_edit import Case, ModelError, assess
 
 LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -54,7 +54,8 @@ def test_the_subject_is_looked_for_and_nothing_else(model: str) -> None:
     lost[:, :, ~background] = other[:, :, ~background]
     same, beach, gone = Identity(model).verdicts(case(source, source, kept, lost, mask=background))
     assert same.value == pytest.approx(1, abs=1e-5)
-    assert beach.value is not None and gone.value is not None
+    assert beach.value is not None
+    assert gone.value is not None
     assert gone.value < beach.value <= 1
     strict = Identity(model, least=0.5 * (beach.value + gone.value))
     assert [said.word for said in strict.verdicts(case(source, source, kept, lost, mask=background))] == [

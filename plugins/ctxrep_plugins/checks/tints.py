@@ -25,8 +25,12 @@ ALL = 0.75  # share of what changed: if as much is recoloured, that was asked fo
 
 
 def measures(seen: Evidence) -> list[dict[str, Measure]]:
-    """Of each edit of a part of the picture, where no mask says of which."""
-    if seen.where != "estimated":
+    """Of each edit of a part of the picture, where no mask says of which.
+
+    Not in a set of three or more: there another answer, such as a veil over a part, is as right as a typical one, and
+    `objects` compares them.
+    """
+    if seen.where != "estimated" or len(seen.edits) >= FEWEST:
         return [{} for _ in seen.edits]
     return [{"tinted": _measure(share)} for share in tinted(seen)]
 
@@ -36,21 +40,16 @@ def _measure(share: float) -> Measure:
 
 
 def tinted(seen: Evidence) -> list[float]:
-    """The share of the picture that each edit recolours beside a replaced part; what most of a set do does not count."""
+    """The share of the picture that each edit recolours beside a replaced part."""
     from ctxrep_edit import brought_down
 
     regions = brought_down(seen.regions[:, None].float(), seen.scale)[:, 0] > 0.5
-    changed = regions & (seen.changes > TINTED)  # (n, h', w')
-    places = changed.clone()
-    if len(changed) >= FEWEST:
-        others = (changed.sum(0) - changed.int()) / (len(changed) - 1)
-        places &= others < 0.5
+    changed = (regions & (seen.changes > TINTED)).numpy()  # (n, h', w')
+    before, after = (brought_down(pictures, seen.scale) for pictures in (seen.untouched, seen.edits))
     found = []
-    for i, (own, alone) in enumerate(zip(changed.numpy(), places.numpy(), strict=True)):
-        before, after = (brought_down(pictures[i : i + 1], seen.scale)[0] for pictures in (seen.untouched, seen.edits))
-        shaped = own & (_shapes_kept(before, after) > SHAPED)
-        asked = shaped.sum() >= ALL * own.sum()
-        found.append(0.0 if asked else float((shaped & alone).mean()))
+    for own, *views in zip(changed, before, after, strict=True):
+        shaped = own & (_shapes_kept(*views) > SHAPED)
+        found.append(0.0 if shaped.sum() >= ALL * own.sum() else float(shaped.mean()))
     return found
 
 
