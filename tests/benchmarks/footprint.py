@@ -128,7 +128,7 @@ def measured(pipeline: Any, task: Task, done: set[str]) -> Iterator[dict[str, An
 
 def told(rows: list[dict[str, Any]], name: str) -> str:
     """Different right answers, with the share right."""
-    different = [len({answer for answer in row[name] if answer is not None}) for row in rows]
+    different = [len({tuple(answer) for answer in row[name] if answer is not None}) for row in rows]
     right = np.mean([answer is not None for row in rows for answer in row[name]])
     return f"{np.mean(different):.2f} at {right:.3f}"
 

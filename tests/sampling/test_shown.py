@@ -53,7 +53,7 @@ def test_a_picture_is_packed_as_the_pipeline_packs_its_source(nano: Any) -> None
 def test_the_transformer_is_shown_the_picture_with_ever_less_noise(nano: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctxrep_edit.sampling import shown
 
-    packed, seen = packed_latents(nano, adapter_for(nano), OTHER.resize(PHOTO.size)), []
+    packed, seen = packed_latents(nano, adapter_for(nano), OTHER.resize(PHOTO.size, Image.Resampling.LANCZOS)), []
     noised = shown.Showing._noised
 
     def note(self: Any, latents: torch.Tensor, level: float) -> torch.Tensor:
