@@ -10,6 +10,8 @@ from typing import Any
 
 import ctxrep_plugins.server.making
 
+from ctxrep_edit import ModelError
+
 made = ctxrep_plugins.server.making.make_set
 
 
@@ -49,3 +51,19 @@ def hangs(file: Path, times: int, pipeline: Any, tell: Any, on_step: Any) -> int
 def breaks_late(*asked: Any) -> None:
     made(*asked)
     raise ZeroDivisionError("secret")
+
+
+def length(data: bytes, pipeline: Any, tell: Any, on_step: Any) -> int:
+    return len(data)
+
+
+def wrong(error: Exception, pipeline: Any, tell: Any, on_step: Any) -> None:
+    raise error
+
+
+def no_model(device: str | None) -> None:
+    raise ModelError("no such model")
+
+
+def killed(device: str | None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
