@@ -67,3 +67,11 @@ def no_model(device: str | None) -> None:
 
 def killed(device: str | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(pipeline: Any, tell: Any, on_step: Any) -> None:
+    time.sleep(0.2)
+
+
+def breaks(*asked: Any) -> None:
+    raise ZeroDivisionError("secret")

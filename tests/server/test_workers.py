@@ -166,6 +166,7 @@ def test_one_key_does_not_keep_another_waiting(start: Start) -> None:
     for one in (first, *others):
         one.done.add_done_callback(lambda _, one=one: ended.append(one.key))  # type: ignore[misc]
         workers.submit(one)
+        until(lambda: workers.all[0].task is first)
     with pytest.raises(Refused, match="3 requests of this key") as refused:
         workers.check_room("a")
     assert (refused.value.status, refused.value.code) == (429, "key_limit")
