@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ctxrep_plugins.server.making
+from ctxrep_plugins.server.refusals import Refused
 
 from ctxrep_edit import ModelError
 
@@ -75,3 +76,7 @@ def short(pipeline: Any, tell: Any, on_step: Any) -> None:
 
 def breaks(*asked: Any) -> None:
     raise ZeroDivisionError("secret")
+
+
+def late(*asked: Any) -> None:
+    raise Refused("It took too long.", status=504, code="time_limit")
