@@ -133,6 +133,12 @@ def test_an_error_of_a_task_is_no_fault_of_the_worker(start: Start) -> None:
             wrong.done.result(30)
         assert "secret" not in str(raised.value)
     assert workers.states[0] == {"worker": 0, "device": None, "state": "ready", "restarts": 0}
+    unsent, after = task(lambda *_: None), task(functools.partial(works.number, 7))
+    for one in (unsent, after):
+        workers.submit(one)
+    with pytest.raises(Exception, match="pickle"):
+        unsent.done.result(30)
+    assert after.done.result(30) == 7
 
 
 def test_a_model_that_cannot_be_loaded(start: Start) -> None:
