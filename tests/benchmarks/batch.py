@@ -1,8 +1,8 @@
 """Whether a batch on Ray keeps its rows: python tests/benchmarks/batch.py --rows 60
 
 `ctxrep-edit batch` makes the rows of a manifest without Ray, then on a local Ray of two actors, one of which is killed
-(kill -9) when a third of the rows is there. Printed is how many rows there are, each once, and how many pictures are the
-same, byte by byte; the exit status is 1 where any is not.
+(kill -9) when a third of the rows is there. Printed is how many rows there are, each once, and how many pictures are
+the same, byte by byte; the exit status is 1 where any is not.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def main() -> None:
         once = ids == [record["id"] for record in records(here)] == [f"row-{i}" for i in range(asked.rows)]
         made = all(record["status"] == "made" for record in records(ray))
         print(f"without Ray {took:.0f} s; two actors, {actor} killed: {took_on_ray:.0f} s")
-        print(f"rows {len(ids)}, each once: {once}, all made: {made}; pictures the same: {len(same)} of {len(pictures)}")
+        print(f"{len(ids)} rows, each once: {once}, all made: {made}")
+        print(f"pictures the same: {len(same)} of {len(pictures)}")
         raise SystemExit(not (once and made and len(same) == len(pictures) == asked.rows * asked.n))
 
 

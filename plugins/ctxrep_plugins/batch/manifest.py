@@ -1,4 +1,4 @@
-"""From a manifest to rows, each one set that is wanted. What can be wrong without the model is found here, all at once."""
+"""From a manifest to rows, each one set that is wanted. What needs no model to be wrong is found here."""
 
 from __future__ import annotations
 

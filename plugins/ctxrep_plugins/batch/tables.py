@@ -43,8 +43,8 @@ def _csv(file: Path) -> Iterator[Line]:
                     continue
                 if len(cells) != len(names):
                     raise InputError(
-                        f"{file}, line {found.line_num}: it has {len(cells)} cells, but there are {len(names)} columns. "
-                        "Put text with commas between double quotes."
+                        f"{file}, line {found.line_num}: {len(cells)} cells, but there are {len(names)} columns: "
+                        "put text with commas between double quotes."
                     )
                 yield f" (line {found.line_num})", dict(zip(names, cells, strict=True))
         except csv.Error as error:
@@ -61,7 +61,7 @@ def _jsonl(file: Path) -> Iterator[Line]:
             except ValueError as error:
                 raise InputError(f"{file}, line {number}: it is no JSON: {error}.") from error
             if not isinstance(values, dict):
-                raise InputError(f"{file}, line {number}: it must be one JSON object, such as {{\"image\": ...}}.")
+                raise InputError(f'{file}, line {number}: it must be one JSON object, such as {{"image": ...}}.')
             yield f" (line {number})", values
 
 
@@ -81,7 +81,9 @@ def need_parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError("Parquet needs pyarrow, which is not installed: pip install 'ctxrep-edit[parquet]'.") from error
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed: pip install 'ctxrep-edit[parquet]'."
+        ) from error
     return pyarrow.parquet
 
 
