@@ -53,7 +53,7 @@ def test_sets_and_results(call: Call, desk: Path) -> None:
     # again: only what has changed, whatever the order
     again = call([{**TWO[1], "seed": 9}, TWO[0]], "-n", "1")
     assert "1 of 2 rows made, 1 made before" in again.output
-    assert [one["id"] for one in results(desk)] == ["two", "one"]
+    assert [(one["id"], one["row"]) for one in results(desk)] == [("two", "row 1 (line 2)"), ("one", "row 2 (line 3)")]
     changed = [name for name, then in before.items() if (desk / "out" / name).stat().st_mtime_ns != then]
     assert changed == ["two/edit-1.png"]
     assert sorted(path.name for path in (desk / "out").iterdir() if path.name.startswith(".")) == [".ctxrep-lock"]
@@ -144,6 +144,7 @@ def test_what_is_not_ours_is_not_replaced(call: Call, desk: Path) -> None:
     assert done.exit_code == 1
     assert "of no batch, and is not replaced" in done.output
     (desk / "out" / "one").rmdir()
+    assert "cannot be used" in call(TWO, "-o", str(desk / "a.png")).output
     (desk / "out" / "results.jsonl").write_text("mine")
     assert "results.jsonl is of no batch, and is not replaced" in call(TWO).output
     assert (desk / "out" / "results.jsonl").read_text() == "mine"

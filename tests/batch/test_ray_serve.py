@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -27,9 +28,10 @@ def url(folder: Path, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     command = [sys.executable, str(SCRIPT), "--model", str(folder), "--port", str(port)]
     with open(tmp_path / "log.txt", "wb") as log:
-        process = subprocess.Popen(command, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}, stderr=log, stdout=log)
+        process = subprocess.Popen(command, env={**os.environ, **quiet}, stderr=log, stdout=log)
     try:
         yield f"http://127.0.0.1:{port}/edits"
     finally:

@@ -62,7 +62,7 @@ def main() -> None:
         made = Measured(asked.model, asked.device, Path(place))
         made.set(99, n=2, steps=2)  # what the first set alone takes
         equations, seconds, pooled = [], [], 0.0
-        for n, steps in ((2, 4), (6, 4), (2, 12)):
+        for n, steps in ((3, 4), (8, 4), (8, 12)):
             for seed in range(asked.repeat):
                 made.rows = 0
                 _, took = made.set(seed, n=n, steps=steps)
@@ -72,7 +72,7 @@ def main() -> None:
             print(f"n = {n}, steps = {steps}: {np.mean(seconds[-asked.repeat :]):.2f} s a set, {pooled:g} steps pooled")
         (step, each, fixed), *_ = np.linalg.lstsq(np.array(equations, float), np.array(seconds), rcond=None)
         print(f"step = {step:.4f} s, each = {each:.3f} s, fixed = {fixed:.3f} s")
-        for n, policy in ((4, "flag"), (4, "retry"), (8, "flag")):
+        for n, policy in ((4, "flag"), (6, "flag"), (6, "retry")):
             sets = [made.set(50 + seed, n=n, steps=12, on_unfaithful=policy) for seed in range(asked.repeat)]
             again = np.mean([sum(map(len, edits.recipe.get("remade", ()))) for edits, _ in sets]) / n
             foretold = fixed + (each * n + step * n * (12 + pooled)) * (1 + again)

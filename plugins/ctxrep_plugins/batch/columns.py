@@ -125,7 +125,7 @@ COLUMNS: dict[str, Reader] = {
     "width": Whole(1),
     "height": Whole(1),
     "preserve": checks,
-    "on_unfaithful": Word(("flag", "drop", "raise", "retry")),
+    "on_unfaithful": Word(("flag", "drop", "retry")),
     "retries": Whole(1),
     "restore": flag,
     "realign": flag,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ TOLD = 20
     "--results", "forms", type=click.Choice(["csv", "parquet"]), multiple=True,
     help="Also write results in this form, a line for each edit; repeatable.",
 )  # fmt: skip
-@click.option("--ray", "address", help="Spread the rows over a Ray cluster: its address, or 'local' for one here.")
+@click.option("--ray", "address", help="Spread rows over a Ray cluster: 'local' for one here, 'auto', or HOST:PORT.")
 @click.option("--actors", type=click.IntRange(1), help="Pipelines on Ray.  [default: one for each GPU, else one]")
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def batch(
@@ -78,7 +78,10 @@ def batch(
         folder.open(rows)
         results = Results(out, rows, forms)
         failures = {} if retry_failed else results.failed_before()
-        results.records = {row.id: known for row in rows if (known := folder.record(row) or failures.get(row.digest))}
+        for row in rows:
+            known = folder.record(row) or failures.get(row.digest)
+            if known:
+                results.records[row.id] = known | {"row": row.place, **row.stated}  # it may stand elsewhere now
         left, before = [row for row in rows if row.id not in results.records], dict(results.records)
         with _maker(address, actors, left, folder, model) as maker:
             faults = manifests.Faults(manifest)
@@ -88,10 +91,11 @@ def batch(
             faults.check()
             # 2. The sets.
             try:
-                for record in _shown(maker.records(), "editing", len(left), progress):
-                    results.add(record)
-                    if fail_fast and record["error"]:
-                        break
+                with closing(maker.records()) as records:
+                    for record in _shown(records, "editing", len(left), progress):
+                        results.add(record)
+                        if fail_fast and record["error"]:
+                            break
             finally:
                 results.close()
     _tell(rows, results.records, before, out)

@@ -38,14 +38,20 @@ class Folder:
         """In it, no other batch works in this folder. Raises OutputError where one does."""
         from filelock import FileLock, Timeout
 
+        lock = FileLock(self.place / ".ctxrep-lock", blocking=False)
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.place / ".ctxrep-lock", blocking=False):
-                yield
-                with suppress(OSError):
-                    self._attempts.rmdir()
+            lock.acquire()
         except Timeout:
             raise OutputError(f"Another batch is at work in {self.place}: wait for its end, or name another.") from None
+        except OSError as error:
+            raise OutputError(f"The folder {self.place} cannot be used: {error.strerror}. Name another.") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._attempts.rmdir()
+            lock.release()
 
     def open(self, rows: Sequence[Row]) -> None:
         """Takes away what a killed process has left. Raises OutputError where the folder cannot be used."""
@@ -62,7 +68,7 @@ class Folder:
                 raise OutputError(f"{own} is there already and of no batch, and is not replaced: name another -o.")
 
     def record(self, row: Row) -> dict[str, Any] | None:
-        """What is known of the set of a row; None where there is none, or it was made of something else."""
+        """What is known of the set of a row; None where it is not whole, or was made of something else."""
         known = self._record(row.id)
         if known is None or known.get("digest") != row.digest:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,7 +32,7 @@ class Maker(Protocol):
     def faults(self) -> Iterable[list[Fault]]:
         """What of each row the model cannot take; nothing is made."""
 
-    def records(self) -> Iterable[Record]:
+    def records(self) -> Generator[Record, None, None]:
         """Makes each row; what becomes of it as soon as it is known, in any order."""
 
 
@@ -50,7 +50,7 @@ class Here:
             self._pipeline = load_pipeline(**self.model, progress=False)
         return faults(self.rows, self._pipeline)
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Generator[Record, None, None]:
         for row in self.rows:
             yield make(row, self._pipeline, self.folder)
 

@@ -6,9 +6,10 @@ import importlib.util
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from ctxrep_edit import CtxrepError, InputError, ModelError, encode_json, load_p
 
 STORE = 128 * 2**20
 """Bytes of a local cluster's object store: numbers of rows and records are all that lies there."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Nothing is sent to the makers of Ray, and it says nothing of its own affairs."""
 DEATHS = 10
 """How many actors may die one after the other while they load, before the batch is given up."""
 
@@ -57,8 +60,10 @@ class OnRay:
             yield from ray.get(task.remote(self.rows, self.model))
         except ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, CtxrepError) else error) from None
+        except ray.exceptions.RayError as error:
+            raise ModelError(f"Ray could not check the rows: {error}. Nothing was begun.") from error
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Generator[Record, None, None]:
         """Ray Data starts an actor that dies anew, and gives what it had under way to another."""
         import ray
 
@@ -84,11 +89,11 @@ def on_ray(
     here, cores = address == "local", os.cpu_count() or 1
     folder = Folder(folder.place.absolute())
     with ExitStack() as stack:
-        stack.enter_context(_environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}))
-        import ray
+        stack.enter_context(_environment({**QUIET, **(_own_token() if here else {})}))
+        import ray.data
 
         each = max(1, cores // (actors or 1)) if here else 1
-        _connect(address, stack, each * (actors or cores) + 1 if here else None)
+        _connect(address, stack, max(cores, actors or 1) + 1 if here else None)
         gpus = int(ray.cluster_resources().get("GPU", 0))
         resources = {"num_gpus": 1} if gpus else {"num_cpus": each}
         context = ray.data.DataContext.get_current()
@@ -115,6 +120,11 @@ def _connect(address: str, stack: ExitStack, cpus: int | None) -> None:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"--ray {address}: no cluster answers there ({error}). Give its address.") from error
     stack.callback(ray.shutdown)
+
+
+def _own_token() -> dict[str, str]:
+    """So that nobody else works on the local cluster, and Ray writes no token into the user's home."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextmanager
