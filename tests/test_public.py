@@ -16,8 +16,9 @@ PUBLIC = """
     API_VERSION Adapter Attachment Bank BrokenColourProfile BrokenPlugin CHECKS Case Check Clock CtxrepError
     DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EditStream EmbeddedModel Embedder Evidence Exporter ImageLike
     InputError MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion
-    RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict
-    WeightsError adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet
+    RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Uncalibrated Unfaithful
+    UnknownPipeline Verdict WeightsError adapter_for alexnet_features assess attach before_each_call brought_down
+    calibration_file contact_sheet
     default_settings detach diverse_edit encode_json encode_png ensure_weights hookimpl judge load_pipeline
     lpips_distance lpips_map lpips_maps luma orientation read_image register repelled round_trip stream_edits
     to_tensor unregister vendi_score write_bank
