@@ -129,6 +129,7 @@ class Plan:
             asked = self.adapter.arguments(self.pipeline, batch)
             check_claimed(asked, self.options)
             self._derived[n] = batch, call_arguments({**self.defaults, **asked}, self.options, n)
+            self.adapter.check_call(self.pipeline, self._derived[n][1], self.options)
         batch, arguments = self._derived[n]
         for generator, seed in zip(batch.generators, seeds, strict=True):
             generator.manual_seed(seed)
