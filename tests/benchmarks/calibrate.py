@@ -11,7 +11,6 @@ setting and of plain sampling on crops of the photographs that neither training 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,10 +63,11 @@ def cli() -> None:
 @click.option("--budget", type=float, default=11.0)
 @click.option("-n", "n", type=int, default=4)
 @click.option("--oversample", type=int, default=1)
+@click.option("--steps", type=int, default=6)
 @click.option("--scope", "scopes", multiple=True)
-def find(model: str, photos: Path, out: Path, budget: float, n: int, oversample: int, scopes: Sequence[str]) -> None:
+def find(model: str, photos: Path, out: Path, budget: float, **asked: Any) -> None:
     """Calibrate, and keep nothing."""
-    found = Known(load_pipeline(model), model, out / model, photos=photos, n=n, oversample=oversample, scopes=scopes)
+    found = Known(load_pipeline(model), model, out / model, photos=photos, **asked)
     found.measure(60 * budget)
     cell = found.found
     report(found, cell, out / model / "report.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,6 @@ def calibrate(
 
 def _ask(file: Path, written: Any) -> None:
     said = ", ".join(f"{name} {value}" for name, value in written.items())
-    stdin = click.get_text_stream("stdin")
-    if not stdin.isatty():
+    if not sys.stdin.isatty():
         raise InputError(f"{file} states settings already ({said}): give --force to replace them, or --dry-run.")
     click.confirm(f"{file} states settings already ({said}). Replace them by what is found?", abort=True, err=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 260  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 30  # margins
+LEFT, RIGHT, TOP, BOTTOM = 62, 10, 10, 30  # margins
 COLOURS = ("#cf222e", "#0969da", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#57606a", "#1b7c83")
 Point = tuple[float, float | None]
 
@@ -57,7 +57,7 @@ def plot(title: str, curves: Sequence[Curve], level: float, bound: float | None 
     xs = sorted({x for points in known for x, _ in points})
     ys = [y for points in known for _, y in points] + [level] + ([] if bound is None else [bound])
     low, high = min(ys), max(ys)
-    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0  # where all is one number too
     low, high = low - room, high + room
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -67,7 +67,8 @@ def plot(title: str, curves: Sequence[Curve], level: float, bound: float | None 
     def down(y: float) -> float:
         return TOP + height * (high - y) / (high - low)
 
-    marks = [low + room + i * (high - low - 2 * room) / 4 for i in range(5)]
+    inner = high - low - 2 * room
+    marks = [low + room + i * inner / 4 for i in range(5 if inner > 0 else 1)]
     return Plot(
         title,
         [

@@ -9,7 +9,7 @@ from typing import Any
 from ctxrep_edit import InputError, Repulsion, adapter_for, default_settings
 
 STRENGTHS = (1.0, 0.5, 2.0)  # times the family's, in the first round
-FINER = 2**0.5  # factor between a setting that did well and its neighbours in strength
+FINER = 2**0.5  # factor in strength between a setting and those that are tried next to it
 WIDER = 2.0  # the same in window
 
 
@@ -54,16 +54,14 @@ def first(pipeline: Any, scopes: Sequence[str] = (), oversample: int | None = No
     return [Cell(name, _rounded(strength * factor), _rounded(window), times) for factor in STRENGTHS for name in names]
 
 
-def around(cell: Cell) -> list[Cell]:
-    """Its neighbours: a little weaker and stronger, and in half and twice the window."""
-    strengths = [
-        Cell(cell.scope, _rounded(cell.strength * f), cell.window, cell.oversample) for f in (1 / FINER, FINER)
-    ]
-    windows = [
-        Cell(cell.scope, cell.strength, _rounded(min(1.0, cell.window * f)), cell.oversample)
-        for f in (1 / WIDER, WIDER)
-    ]
-    return [other for other in (*strengths, *windows) if other != cell]
+def beyond(cell: Cell, loses: bool) -> list[Cell]:
+    """What to try next to a setting: where it loses more than it may, weaker ones and half the window; else stronger
+    ones and twice the window."""
+    way = -1 if loses else 1
+    strengths = [_rounded(cell.strength * FINER ** (way * k)) for k in (1, 2, 3)]
+    window = _rounded(min(1.0, cell.window * WIDER**way))
+    found = [Cell(cell.scope, strength, cell.window, cell.oversample) for strength in strengths]
+    return [*found, *([Cell(cell.scope, cell.strength, window, cell.oversample)] if window != cell.window else [])]
 
 
 def named(text: str, oversample: int) -> Cell:

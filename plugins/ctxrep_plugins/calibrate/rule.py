@@ -13,6 +13,8 @@ from ctxrep_plugins.calibrate.measuring import Measured
 Sets = Mapping[int, Measured]  # by the number of the task
 DRAWS = 1000
 SURE = 95  # percent
+BROKEN = 0.5  # share of plain edits to which checks object, above which a model cannot be calibrated: it does not edit
+LEAST = 6  # tasks on which a setting is measured before it can be taken: an interval of fewer says little
 LOSSES = {  # what may be lost, with the sign by which more of it is worse
     "failed": ("edits that a check objects to", 1),
     "lpips": ("LPIPS outside the edit", 1),
@@ -61,13 +63,20 @@ class Ruling:
         return not self.over
 
     @property
+    def edits(self) -> bool:
+        """Whether plain sampling edits at all, so that there is something to hold."""
+        return all(loss.plain <= BROKEN for loss in self.losses if loss.name == "failed")
+
+    @property
     def helps(self) -> bool:
-        """Whether it is admissible, and surely spreads more than plain sampling."""
-        return self.admissible and self.gain[1] > 1
+        """Whether it is admissible, and surely spreads more than plain sampling, on enough tasks of a model that edits."""
+        return self.tasks >= LEAST and self.edits and self.admissible and self.gain[1] > 1
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Greater is better."""
+        """Greater is better. Of few tasks the spread counts alone: what is lost is not known yet."""
+        if self.tasks < LEAST:
+            return True, self.spread
         return self.admissible, self.spread if self.admissible else -sum(_excess(loss) for loss in self.over)
 
 

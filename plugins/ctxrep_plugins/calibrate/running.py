@@ -13,7 +13,7 @@ from ctxrep_plugins.calibrate.measuring import Measured, made, measured
 from ctxrep_plugins.calibrate.search import Search
 from ctxrep_plugins.calibrate.state import PLAIN, SHOWN, State
 
-from ctxrep_edit import CHECKS, DEFAULT_CHECKS, EMBEDDERS, Check, EditSet, adapter_for, contact_sheet
+from ctxrep_edit import CHECKS, DEFAULT_CHECKS, EMBEDDERS, Check, EditSet, InputError, adapter_for, contact_sheet
 
 
 class Calibration:
@@ -32,6 +32,11 @@ class Calibration:
         self.cells = design.first(pipeline, scopes, oversample)
         self.before = design.kept_before(pipeline)
         self.tasks = tasks.tasks(tasks.photographs(photos), tasks.instructions(instructions, model, pipeline), seed)
+        if len(self.tasks) < rule.LEAST:
+            raise InputError(
+                f"{len(self.tasks)} pairs of a photograph and an instruction are too few to tell settings apart: give "
+                f"at least {rule.LEAST}."
+            )
         self.state = State(
             out,
             {
@@ -113,7 +118,9 @@ class Calibration:
 
     def _why(self) -> str:
         finalists = self.search.finalists().values()
-        if finalists and all(one.plain == 0 for one in finalists):
+        if max((one.tasks for one in finalists), default=0) < rule.LEAST:
+            return f"nothing was measured on {rule.LEAST} tasks yet."
+        if all(one.plain == 0 for one in finalists):
             return "a check objects to every plain edit, so that there is nothing to hold."
         if any(one.admissible for one in finalists):
             return "what keeps plain's losses does not surely spread more."

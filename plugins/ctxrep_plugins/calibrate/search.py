@@ -12,7 +12,7 @@ from ctxrep_plugins.calibrate.tasks import Task
 
 Measure = Callable[[Cell | None, Task], Measured]
 FINALISTS = 3
-LEADERS = 2  # of the first half whose neighbours are tried
+LEADERS = 2  # next to which others are tried
 
 
 class Search:
@@ -41,17 +41,19 @@ class Search:
         base = self._fit(self._known + max(0, int((self._end - time.monotonic()) / cost)))
         # 2. All settings on few tasks, half of them on twice as many, and so on.
         left = self.cells
-        for tasks in (base, 2 * base, 4 * base):
+        enough = max(4 * base, rule.LEAST)
+        for tasks in (base, 2 * base, enough):
             if not self._round(left, tasks):
                 return
             left = self.ranked(left)[: max(FINALISTS, (len(left) + 1) // 2)]
-        # 3. The neighbours of the best ones, and the best of all on all that is left.
-        near = {other for cell in left[:LEADERS] for other in design.around(cell)}
+        # 3. What is next to the best ones, and the best of all on twice as many.
+        found = self.rulings()
+        near = {other for cell in left[:LEADERS] for other in design.beyond(cell, not found[cell].admissible)}
         left = left[:LEADERS] + sorted(near - set(self.sets), key=lambda cell: cell.label)
-        for tasks, keep in ((4 * base, FINALISTS), (8 * base, FINALISTS)):
+        for tasks in (enough, 2 * enough):
             if not self._round(left, tasks):
                 return
-            left = self.ranked(left)[:keep]
+            left = self.ranked(left)[:FINALISTS]
 
     def rulings(self) -> Mapping[Cell, rule.Ruling]:
         """Of every setting that has been tried."""
