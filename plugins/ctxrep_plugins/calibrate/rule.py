@@ -69,7 +69,7 @@ class Ruling:
 
     @property
     def helps(self) -> bool:
-        """Whether it is admissible, and surely spreads more than plain sampling, on enough tasks of a model that edits."""
+        """Whether a model that edits surely spreads more with it, on enough tasks, and loses no more than it may."""
         return self.tasks >= LEAST and self.edits and self.admissible and self.gain[1] > 1
 
     @property

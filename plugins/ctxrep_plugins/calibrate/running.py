@@ -120,8 +120,8 @@ class Calibration:
         finalists = self.search.finalists().values()
         if max((one.tasks for one in finalists), default=0) < rule.LEAST:
             return f"nothing was measured on {rule.LEAST} tasks yet."
-        if all(one.plain == 0 for one in finalists):
-            return "a check objects to every plain edit, so that there is nothing to hold."
+        if not all(one.edits for one in finalists):
+            return "checks object to most of its plain edits, so that there is nothing to hold."
         if any(one.admissible for one in finalists):
             return "what keeps plain's losses does not surely spread more."
         return "whatever spreads more loses more than plain sampling."
