@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,18 +52,19 @@ class Calibration:
     def measure(self, seconds: float) -> None:
         """Measures for so long, or until all is done, and writes each set down at once."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f} sets"),
-        )
-        with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("measuring", total=None)
+        console, end = Console(stderr=True), time.monotonic() + seconds
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("the first set", total=None)
+
+            def over(done: int, of: int) -> None:
+                left = max(0.0, end - time.monotonic()) / 60
+                progress.update(bar, completed=done, total=of, description=f"this round; budget {left:.0f} min")
+
             self.search = self._search(seconds)
-            self.search.over = lambda done, left: progress.update(bar, completed=done, total=left)
+            self.search.over = over
             self.search.run()
         self._recall()
 

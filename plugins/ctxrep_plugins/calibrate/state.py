@@ -76,6 +76,8 @@ def write(file: Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         part.replace(file)
-    except OSError as error:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OutputError(f"{file} cannot be written: {error.strerror}. Name another folder.") from error
