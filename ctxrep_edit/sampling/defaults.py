@@ -25,13 +25,20 @@ def left_open(strategy: Strategy, strength: float | str, repulsion: Repulsion | 
     return strategy.repels and isinstance(strength, str) and not said
 
 
-def source_of(adapter: Adapter, stated: Profile) -> str:
-    """For a recipe: where settings come from that the caller did not give."""
+def origin_of(pipeline: Any, adapter: Adapter, stated: Profile, left: bool, repels: bool) -> dict[str, str | None]:
+    """For a recipe: where the strength comes from, None where the caller gave it. Warns with Uncalibrated where it is a
+    default of the family and several candidates repel by it. left: what `left_open` says."""
+    if not left:
+        return {"strength_from": None}
+    if repels:
+        warn_uncalibrated(pipeline, adapter, stated)
     if stated.calibrated:
-        return f"calibrated on this model, {stated.calibrated.get('date', 'date unknown')}: {stated.files[-1].name}"
-    if stated.repulsion:
-        return f"stated by this model: {stated.files[-1].name}"
-    return f"default of the family {adapter.name}, measured on {adapter.measured_on or 'random weights'}"
+        said = f"calibrated on this model, {stated.calibrated.get('date', 'date unknown')}: {stated.files[-1].name}"
+    elif stated.repulsion:
+        said = f"stated by this model: {stated.files[-1].name}"
+    else:
+        said = f"default of the family {adapter.name}, measured on {adapter.measured_on or 'random weights'}"
+    return {"strength_from": said}
 
 
 def warn_uncalibrated(pipeline: Any, adapter: Adapter, stated: Profile) -> None:
@@ -54,4 +61,4 @@ def warn_uncalibrated(pipeline: Any, adapter: Adapter, stated: Profile) -> None:
         f"strength='auto' takes for {name} the default of the family {adapter.name}, which {known}. Find settings for "
         f"it by 'ctxrep-edit calibrate --model {name}', or give a strength."
     )
-    warnings.warn(message, Uncalibrated, stacklevel=5)
+    warnings.warn(message, Uncalibrated, stacklevel=6)

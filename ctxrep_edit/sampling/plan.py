@@ -32,7 +32,7 @@ from ctxrep_edit.sampling.asked import (
     spread_over,
     words_given,
 )
-from ctxrep_edit.sampling.defaults import left_open, source_of, warn_uncalibrated
+from ctxrep_edit.sampling.defaults import left_open, origin_of
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
@@ -174,9 +174,7 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
-    left = left_open(mover, strength, repulsion)
-    if left and settings.active and (n > 1 or unlike):
-        warn_uncalibrated(pipeline, adapter, stated)
+    origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, on_unfaithful, unlike)
     if (
         ranks is not None or (n == 1 and not unlike) or not settings.active
@@ -197,8 +195,7 @@ def plan(
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
-    recipe["strength_from"] = source_of(adapter, stated) if left else None
-    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries} | origin
     keep = KEEP[bank] if ranks is None else False
     told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
     if told.kept:
