@@ -88,7 +88,7 @@ def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: P
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 143
     assert time.monotonic() - begun < 15
-    made = Jobs(tmp_path, lambda name: {"data": [], "set": {}, "error": None})
+    made = Jobs(tmp_path, lambda name, owner: {"data": [], "set": {}, "error": None})
     made.open()
     until(lambda: made.about(job, None)["status"] == "completed")
     assert made.about(job, None)["data"] == []  # by the second one
