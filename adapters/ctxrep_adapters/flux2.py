@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, first_frame, mask_of, resized, words_in_turn
 
-from ctxrep_edit import Adapter, Request, hookimpl
+from ctxrep_edit import Adapter, InputError, Request, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,13 @@ class Flux2Klein(Adapter):
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         return by_area(width, height, pipeline.vae_scale_factor * 2)
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        if (options.get("guidance_scale") or 1) > 1 and getattr(pipeline.config, "is_distilled", False):
+            raise InputError(
+                f"guidance_scale has no effect: this {type(pipeline).__name__} is distilled to few steps and never "
+                "guides. Leave it out."
+            )
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         others = [self.fitted(pipeline, picture) for picture in request.references]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ctxrep_adapters.shared import check_guidance
+
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
 if TYPE_CHECKING:
@@ -86,6 +88,9 @@ class FluxKontext(Adapter):
         w, h = min(PREFERRED_KONTEXT_RESOLUTIONS, key=lambda s: abs(width / height - s[0] / s[1]))
         unit = pipeline.vae_scale_factor * 2
         return w // unit * unit, h // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         from PIL.Image import Resampling

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, of_its_own_size, words_before
+from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, check_guidance, of_its_own_size, words_before
 
 from ctxrep_edit import Adapter, InputError, Request, hookimpl
 
@@ -44,6 +44,9 @@ class LongCatImageEdit(Adapter):
         wide, high = pipeline_longcat_image_edit.calculate_dimensions(AREA, width / height)
         unit = pipeline.vae_scale_factor * 2
         return int(wide) // unit * unit, int(high) // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         words, most = _count(pipeline, request.instruction), pipeline.tokenizer_max_length

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, VideoAutoencoder, asked, mask_of, of_its_own_size, one_list, words_before
+from ctxrep_adapters.shared import (
+    CAUTIOUS,
+    VideoAutoencoder,
+    asked,
+    check_guidance,
+    mask_of,
+    of_its_own_size,
+    one_list,
+    words_before,
+)
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -46,6 +55,9 @@ class QwenImageEdit(VideoAutoencoder):
         wide, high, _ = pipeline_qwenimage_edit.calculate_dimensions(AREA, width / height)
         unit = pipeline.vae_scale_factor * 2
         return int(wide) // unit * unit, int(high) // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         return {**asked(request, request.image), "negative_prompt": " "}

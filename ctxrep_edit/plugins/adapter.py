@@ -172,6 +172,10 @@ class Adapter(ABC):
         """
         return None
 
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:  # noqa: B027
+        """Raises InputError where an option of the caller's has no effect because of another argument of the call, such
+        as a negative prompt without guidance. options: those of the `arguments` that the caller gave."""
+
     def encode(self, pipeline: Any, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (n, 3, h, w) in [-1, 1] as latents of the autoencoder, in any form that `decode` takes, without
         noise. Override it with `decode` where the autoencoder takes anything else, such as videos."""

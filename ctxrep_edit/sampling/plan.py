@@ -33,6 +33,7 @@ from ctxrep_edit.sampling.asked import (
     spread_over,
     words_given,
 )
+from ctxrep_edit.sampling.defaults import left_open, origin_of
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
@@ -127,6 +128,7 @@ class Plan:
             asked = self.adapter.arguments(self.pipeline, batch)
             check_claimed(asked, self.options)
             self._derived[n] = batch, call_arguments({**self.defaults, **asked}, self.options, n)
+            self.adapter.check_call(self.pipeline, self._derived[n][1], self.options)
         batch, arguments = self._derived[n]
         for generator, seed in zip(batch.generators, seeds, strict=True):
             generator.manual_seed(seed)
@@ -171,10 +173,9 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
-    if (
-        ranks is not None or (n == 1 and not unlike) or not settings.active
-    ):  # one alone has nothing to differ from, and plain ones do not
+    if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
     at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options)
     check_pool(settings, n, options)
@@ -191,7 +192,7 @@ def plan(
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
-    recipe |= {"realign": realign, "restore": restore, **asdict(policy)}
+    recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
     told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
     if told.kept:
