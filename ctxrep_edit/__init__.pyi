@@ -36,6 +36,7 @@ from .results.making import EditStream
 from .results.png import encode_png
 from .results.sheet import contact_sheet
 from .results.valid_json import encode_json
+from .sampling.forming import Forming
 from .sampling.pipelines import OutsideItsWorld, load_pipeline
 from .sampling.run import round_trip
 from .sampling.truncation import TruncatedInstruction
@@ -68,6 +69,7 @@ __all__ = [
     "Embedder",
     "Evidence",
     "Exporter",
+    "Forming",
     "ImageLike",
     "InputError",
     "ModelError",
