@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.making import check_heard, spread
+from ctxrep_plugins.server.maps import Maps, heat_file, region_file, region_png
 from ctxrep_plugins.server.refusals import Cancelled, Refused
-from ctxrep_plugins.server.shelf import Shelf
+from ctxrep_plugins.server.shelf import Shelf, job_of, set_id
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.server.worker import Worker
 
@@ -64,9 +66,11 @@ class Maker:
             else:
                 edits = self._edits(job, request, shelf, pipeline, on_step)
             how_far = spread(edits)
-        edits.save(shelf.set_of(job), bank=_continues(edits))
-        data = [{**answers.about(edit), "url": url(job, edit)} for edit in edits]
-        return {"data": data, "set": answers.about_set(edits, how_far, warnings, self.model), "error": None}
+        before = shelf.set_of(request["more_of"]) if request.get("more_of") else None
+        edits.save(shelf.set_of(job), ["png", "sheet", "json", Maps(before)], bank=_continues(edits))
+        data = [{**answers.about(edit), **urls(job, edit, shelf)} for edit in edits]
+        about = {"id": set_id(job), **answers.about_set(edits, how_far, warnings, self.model)}
+        return {"data": data, "set": about, "error": None}
 
     def _edits(
         self, job: str, request: Mapping[str, Any], shelf: Shelf, pipeline: Any, on_step: Callable[[int, int], None]
@@ -76,12 +80,16 @@ class Maker:
         image = shelf.picture(job, "image")
         assert image is not None  # it was accepted
         check_heard(pipeline, request["options"])
+        unlike = [(str(shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get("unlike", ())]
         made = stream_edits(
             image, request["prompt"], request["n"], mask=shelf.picture(job, "mask"), pipeline=pipeline, progress=False,
-            on_step=on_step, **{"seed": request["seed"], **request["options"]},
+            on_step=on_step, references=shelf.references(job), unlike=edits_of(unlike),
+            **{"seed": request["seed"], **request["options"]},
         )  # fmt: skip
         for edit in made:
-            shelf.tell(job, {**answers.about(edit), "url": url(job, edit)}, edit.file, encode_png(edit.image))
+            region = {} if edit.region is None else {region_file(edit): region_png(edit.region)}
+            said = {**answers.about(edit), **named(job, [edit.file, *region])}
+            shelf.tell(job, said, {edit.file: encode_png(edit.image), **region})
         return self._named(made.edits)
 
     def _more(
@@ -105,8 +113,19 @@ class Maker:
         return replace(edits, recipe={**edits.recipe, "model": self.model})
 
 
-def url(job: str, edit: Edit) -> str:
-    return f"/v1/jobs/{job}/files/{edit.file}"
+def urls(job: str, edit: Edit, shelf: Shelf) -> dict[str, str | None]:
+    """Where what there is of an edit can be fetched; None: there is none."""
+    names = (edit.file, region_file(edit), heat_file(edit))
+    return named(job, [name for name in names if shelf.file(job, name)])
+
+
+def named(job: str, files: Sequence[str]) -> dict[str, str | None]:
+    """URLs of files of one edit, by what they are."""
+    found: dict[str, str | None] = {"url": None, "region": None, "heat": None}
+    for name in files:
+        kind = name.partition("-")[0]
+        found["url" if kind == "edit" else kind] = f"/v1/sets/{set_id(job)}/files/{name}"
+    return found
 
 
 def _continues(edits: EditSet) -> bool:

@@ -10,7 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.parameters import Wanted
+from ctxrep_plugins.server.previews import Preview, previewing
 from ctxrep_plugins.server.refusals import Cancelled, Refused
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 
 from ctxrep_edit import InputError
@@ -35,7 +37,7 @@ class Making:
         self.spread: Mapping[str, Any] = {}
         self.warnings: list[str] = []
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Queue[Edit | BaseException | None] = asyncio.Queue()
+        self._news: asyncio.Queue[Edit | Preview | BaseException | None] = asyncio.Queue()
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -57,9 +59,11 @@ class Making:
 
         wanted = self.wanted
         check_heard(pipeline, wanted.options)
+        on_preview = previewing(wanted.previews, wanted.form, self._tell) if wanted.previews else None
         made = stream_edits(
             wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
-            on_step=self._on_step, **wanted.options,
+            on_step=self._on_step, on_preview=on_preview, references=wanted.references, unlike=edits_of(wanted.places),
+            **wanted.options,
         )  # fmt: skip
         for edit in made:
             self.patches = -(-edit.image.width * edit.image.height // PATCH)
@@ -71,12 +75,13 @@ class Making:
         if self._cancelled.is_set():
             raise Cancelled("Nobody waits for these edits any longer.")
 
-    def _tell(self, news: Edit | BaseException | None) -> None:
+    def _tell(self, news: Edit | Preview | BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-    async def finished(self) -> AsyncIterator[Edit]:
-        """Each edit as soon as it is finished; raises what ended the run. Afterwards `edits` is the set."""
+    async def finished(self) -> AsyncIterator[Edit | Preview]:
+        """Each edit as soon as it is finished, its previews before; raises what ended the run. Afterwards `edits` is
+        the set."""
         while (news := await self._news.get()) is not None:
             if isinstance(news, BaseException):
                 raise news
