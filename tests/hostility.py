@@ -50,8 +50,9 @@ def from_schema(url: str, each: int, chance: int, seen: Seen) -> None:
         suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet,
     )  # fmt: skip
     for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
-        for mode in modes:
-            _send(found.ok(), mode, budget, chance, seen)
+        operation = found.ok()
+        for mode in modes if operation.body else modes[:1]:  # a path is searched for wrong ones in vain
+            _send(operation, mode, budget, chance, seen)
 
 
 def _send(operation: Any, mode: Any, budget: settings, chance: int, seen: Seen) -> None:
