@@ -125,13 +125,13 @@ def test_what_cannot_be_unlike(
     plain, large = (done(http, png, **PLAIN, strength=strength) for strength in ("0", "1"))
     (state / "jobs" / large["id"] / "set" / "bank.safetensors").unlink()
     one = {"set": judged["set"]["id"]}
-    long = http.post("/v1/jobs", data={**PLAIN, "n": "8", "steps": "200"}, files={"image": png}).json()["id"]
+    long = http.post("/v1/jobs", data={**PLAIN, "n": "16", "steps": "200"}, files={"image": png}).json()["id"]
     under_way = f"set-{long[4:]}"
     for unlike, more, status, words in (
+        ({"set": under_way}, {}, 409, "its job is"),
         ({"set": "set-0"}, {}, 404, "no set"),
         ({"set": plain["set"]["id"]}, {}, 400, "it is plain"),
         ({"set": large["set"]["id"]}, {}, 409, "kept nothing"),
-        ({"set": under_way}, {}, 409, "its job is"),
         ({**one, "index": [7]}, {}, 400, "index 7"),
         (one, {"prompt": "another"}, 400, "another instruction"),
         (one, {"extra_body": {"strength": 0}}, 400, "nothing repels"),

@@ -109,5 +109,5 @@ class Kept:
 def _status(error: Mapping[str, Any]) -> int:
     if error["code"] in ("busy", "stopped"):
         return 503
-    codes = {"unfaithful": 422, "set_removed": 410}
+    codes = {"unfaithful": 422, "set_removed": 410, "time_limit": 504}
     return codes.get(error["code"], STATUS.get(error["type"], 400))

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxrep_edit import MIN_LPIPS_SIDE, Exporter
+from ctxrep_edit import Exporter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +66,7 @@ def heat(edits: EditSet, edit: Edit) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    from ctxrep_edit import lpips_map
+    from ctxrep_edit import MIN_LPIPS_SIDE, lpips_map
 
     width, height = edits.recipe["size"]
     scale = max(1.0, MIN_LPIPS_SIDE / min(width, height))
