@@ -1,8 +1,8 @@
 """Does repelling from a picture that nobody's run made work? python tests/benchmarks/unlike.py --photos 1
 
-Of each open request on crops of the held-out photographs, the typical right answer is rendered exactly. Single edits are
-then made plain, unlike that picture, and unlike an edit of the model's own that is that answer, by the tokens it left.
-Printed are the share that equals the answer, with its 95 % interval, and the share right.
+Of each open request on crops of the held-out photographs, the typical right answer is rendered exactly. Single
+edits are then made plain, unlike that picture, and unlike an edit of the model's own that is that answer, by the
+tokens it left. Printed are the share that equals the answer, with its 95 % interval, and the share right.
 """
 
 from __future__ import annotations
