@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from PIL import Image
+
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.faithfulness.lpips_weights import ensure_weights
+from ctxrep_edit.imaging import read_image
+from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.ranks import Ranks
@@ -16,9 +20,10 @@ from ctxrep_edit.sampling.options import rows_of_their_own
 from ctxrep_edit.settings import Repulsion, completed, is_count
 
 if TYPE_CHECKING:
-    from ctxrep_edit.plugins.adapter import Adapter, Words
+    from ctxrep_edit.plugins.adapter import Words
 
 OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
+ROUNDED = 1.01  # times: aspects that differ by no more are one
 BankKind = Literal["auto", "memory", "disk", "off"]
 Distinct = Literal["count", "retry"]
 
@@ -210,3 +215,29 @@ def spread_over(
         raise InputError(f"n is {n}, but the group has {size} ranks, each of which makes one at least: ask for {size}.")
     ranks.counts = [n // size + (rank < n % size) for rank in range(size)]
     return ranks
+
+
+def parted(
+    unlike: Sequence[Any], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
+) -> tuple[list[Any], tuple[Image.Image, ...]]:
+    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
+    if not isinstance(unlike, Sequence) or isinstance(unlike, str | bytes):
+        raise InputError(
+            f"unlike is {unlike!r}, but must be a list of edits of such a set, or of pictures: edits[1:3], [edits[4]] "
+            "or ['other.png']."
+        )
+    edits: list[Any] = [one for one in unlike if hasattr(one, "trace")]
+    pictures = []
+    for i, one in enumerate([one for one in unlike if not hasattr(one, "trace")], 1):
+        picture = read_image(one, name=f"unlike: picture {i}")
+        ratio = picture.width / picture.height * source.height / source.width
+        if max(ratio, 1 / ratio) > ROUNDED and abs(picture.width - picture.height * source.width / source.height) > 1:
+            raise InputError(
+                f"unlike: picture {i} is {picture.width} x {picture.height}, another aspect than the {source.width} x "
+                f"{source.height} of the image: give one that lies on it."
+            )
+        pictures.append(picture.resize(size, Image.Resampling.LANCZOS))
+    if pictures and type(adapter).pack is Adapter.pack:
+        nothing: Any = None
+        adapter.pack(pipeline, nothing)  # which refuses, whatever it is given
+    return edits, tuple(pictures)

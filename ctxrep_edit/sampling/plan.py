@@ -31,6 +31,7 @@ from ctxrep_edit.sampling.asked import (
     check_switches,
     check_told,
     one_batch,
+    parted,
     settings_asked,
     spread_over,
     words_given,
@@ -40,7 +41,6 @@ from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
-from ctxrep_edit.sampling.shown import parted
 from ctxrep_edit.sampling.traces import bank_of, kind_of
 from ctxrep_edit.settings import Repulsion
 

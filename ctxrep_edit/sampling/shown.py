@@ -6,55 +6,22 @@ picture's own with as much noise as that step begins with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import ImageLike, read_image, to_tensor
+from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
 from ctxrep_edit.repulsion.bank import Bank, Memory
 from ctxrep_edit.repulsion.clock import Clock, first_noise
+from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.provenance import fingerprint
 from ctxrep_edit.sampling.run import sample
-
-if TYPE_CHECKING:
-    from ctxrep_edit.results.edit import Edit
-    from ctxrep_edit.sampling.plan import Plan
-
-
-ROUNDED = 1.01
-"""Times: aspects that differ by no more are one."""
-
-
-def parted(
-    unlike: Sequence[Edit | ImageLike], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
-) -> tuple[list[Edit], tuple[Image.Image, ...]]:
-    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
-    if not isinstance(unlike, Sequence) or isinstance(unlike, str | bytes):
-        raise InputError(
-            f"unlike is {unlike!r}, but must be a list of edits of such a set, or of pictures: edits[1:3], [edits[4]] "
-            "or ['other.png']."
-        )
-    edits: list[Any] = [one for one in unlike if hasattr(one, "trace")]
-    pictures = []
-    for i, one in enumerate([one for one in unlike if not hasattr(one, "trace")], 1):
-        picture = read_image(one, name=f"unlike: picture {i}")
-        ratio = picture.width / picture.height * source.height / source.width
-        if max(ratio, 1 / ratio) > ROUNDED and abs(picture.width - picture.height * source.width / source.height) > 1:
-            raise InputError(
-                f"unlike: picture {i} is {picture.width} x {picture.height}, another aspect than the {source.width} x "
-                f"{source.height} of the image: give one that lies on it."
-            )
-        pictures.append(picture.resize(size, Image.Resampling.LANCZOS))
-    if pictures and type(adapter).pack is Adapter.pack:
-        adapter.pack(pipeline, torch.empty(0))  # which refuses
-    return edits, tuple(pictures)
 
 
 def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
