@@ -80,8 +80,8 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
         key = request.state.owner
         service.workers.check_room(key)
         asked = await _asked(request, service)
-        making = Making(asked, key)
-        service.workers.submit(making.task)
+        making = Making(asked)
+        service.workers.submit(making.task(key))
         return await (_streamed if asked.stream else _whole)(request, making, service)
 
     workers = service.workers
