@@ -37,6 +37,7 @@ from .results.png import encode_png
 from .results.sheet import contact_sheet
 from .results.valid_json import encode_json
 from .sampling.defaults import Uncalibrated
+from .sampling.forming import Forming
 from .sampling.pipelines import OutsideItsWorld, load_pipeline
 from .sampling.run import round_trip
 from .sampling.truncation import TruncatedInstruction
@@ -69,6 +70,7 @@ __all__ = [
     "Embedder",
     "Evidence",
     "Exporter",
+    "Forming",
     "ImageLike",
     "InputError",
     "ModelError",

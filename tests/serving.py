@@ -62,7 +62,7 @@ def serving(
         assert not thread.is_alive()
 
 
-def until(true: Any, seconds: float = 30) -> None:
+def until(true: Any, seconds: float = 60) -> None:
     """Waits until something is so."""
     end = time.monotonic() + seconds
     while not true():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ctxrep_plugins.server.making
+from ctxrep_plugins.server.refusals import Refused
 
 from ctxrep_edit import ModelError
 
@@ -67,3 +68,15 @@ def no_model(device: str | None) -> None:
 
 def killed(device: str | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(pipeline: Any, tell: Any, on_step: Any) -> None:
+    time.sleep(0.2)
+
+
+def breaks(*asked: Any) -> None:
+    raise ZeroDivisionError("secret")
+
+
+def late(*asked: Any) -> None:
+    raise Refused("It took too long.", status=504, code="time_limit")

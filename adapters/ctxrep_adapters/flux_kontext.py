@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import check_guidance
+from ctxrep_adapters.shared import check_guidance, of_packed
 
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
@@ -81,6 +81,9 @@ class FluxKontext(Adapter):
         )
         mask: torch.Tensor = tokens.attention_mask[0].bool()
         return mask
+
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return of_packed(pipeline, latents, size)
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxrep_adapters.shared import (
     CAUTIOUS,
@@ -17,6 +17,9 @@ from ctxrep_adapters.shared import (
 )
 
 from ctxrep_edit import Adapter, Request, hookimpl
+
+if TYPE_CHECKING:
+    import torch
 
 ctxrep_api = "1.0"
 AREA = 1024 * 1024  # pixels of the source as the pipelines look at it
@@ -48,6 +51,13 @@ class QwenImageEdit(VideoAutoencoder):
         after = pipeline.prompt_template_encode.partition("{}")[2]  # what the pipeline puts behind the words
         words, tail = (len(pipeline.tokenizer(text)["input_ids"]) for text in (prompt, after))
         return words_before(tail, words)
+
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        spread = pipeline._unpack_latents(latents, size[1], size[0], pipeline.vae_scale_factor)
+        about = pipeline.vae.config  # spread is (n, channels, 1, h, w)
+        mean, deviation = (spread.new_tensor(of).view(1, -1, 1, 1, 1) for of in (about.latents_mean, about.latents_std))
+        scaled: torch.Tensor = spread * deviation + mean
+        return scaled.to(pipeline.vae.dtype)
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import check_guidance
+from ctxrep_adapters.shared import check_guidance, of_scaled
 
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
@@ -67,6 +67,9 @@ class _StableDiffusion3(Adapter):
             else _real(pipeline.tokenizer_3, prompts[2], length)
         )
         return torch.cat([clip, t5])
+
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return of_scaled(pipeline, latents)
 
     def side(self, pipeline: Any) -> int:
         """Of a square picture, in pixels; pictures of other aspects have its area."""

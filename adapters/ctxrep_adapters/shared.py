@@ -173,6 +173,18 @@ def words_in_turn(
     return mask
 
 
+def of_packed(pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Latents in tokens of 2 x 2, as FLUX.1 packs them, as its autoencoder decodes them: (n, channels, h, w)."""
+    spread: torch.Tensor = pipeline._unpack_latents(latents, size[1], size[0], pipeline.vae_scale_factor)
+    return of_scaled(pipeline, spread)
+
+
+def of_scaled(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled and shifted latents as the autoencoder decodes them."""
+    about = pipeline.vae.config
+    return (latents / about.scaling_factor + (about.shift_factor or 0)).to(pipeline.vae.dtype)
+
+
 class VideoAutoencoder(Adapter):
     """For families whose autoencoder is one of videos, (n, 3, frames, h, w): a picture is one frame."""
 

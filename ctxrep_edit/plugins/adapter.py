@@ -189,6 +189,13 @@ class Adapter(ABC):
         pictures: torch.Tensor = pipeline.vae.decode(latents).sample
         return pictures
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Latents of the pipeline's loop, a row for each picture, as `decode` takes them: (n, ..., h, w).
+
+        size: (width, height) of the pictures in pixels. Without it there are no previews of forming candidates.
+        """
+        raise NotImplementedError(f"The adapter {self.name} does not say how latents are unpacked.")
+
     @abstractmethod
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels at which the pipeline edits a picture of that size."""

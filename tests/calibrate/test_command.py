@@ -52,7 +52,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_no_setting_helps_random_weights(model: Path, given: list[str], tmp_path: Path) -> None:
-    options = ["--model", model, *given, "--scope", "middle", "--budget", 10, "-o", tmp_path / "out"]
+    options = ["--model", model, *given, "--scope", "middle", "--steps", 2, "--budget", 10, "-o", tmp_path / "out"]
     first = run(*options)
     assert first.exit_code == 0, first.output
     assert f"No setting helps on {model}: " in first.stdout

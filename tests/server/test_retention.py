@@ -45,6 +45,7 @@ def test_the_oldest_go_while_all_are_too_large(tmp_path: Path, monkeypatch: pyte
     hold = threading.Event()
 
     def make(job: str, owner: str | None) -> dict[str, Any]:
+        made.shelf.begin(job)
         if len(names) == 4:
             hold.wait(30)
         return done(job, owner)

@@ -133,6 +133,12 @@ def test_an_error_of_a_task_is_no_fault_of_the_worker(start: Start) -> None:
             wrong.done.result(30)
         assert "secret" not in str(raised.value)
     assert workers.states[0] == {"worker": 0, "device": None, "state": "ready", "restarts": 0}
+    unsent, after = task(lambda *_: None), task(functools.partial(works.number, 7))
+    for one in (unsent, after):
+        workers.submit(one)
+    with pytest.raises(Exception, match="pickle"):
+        unsent.done.result(30)
+    assert after.done.result(30) == 7
 
 
 def test_a_model_that_cannot_be_loaded(start: Start) -> None:
@@ -166,6 +172,7 @@ def test_one_key_does_not_keep_another_waiting(start: Start) -> None:
     for one in (first, *others):
         one.done.add_done_callback(lambda _, one=one: ended.append(one.key))  # type: ignore[misc]
         workers.submit(one)
+        until(lambda: workers.all[0].task is first)
     with pytest.raises(Refused, match="3 requests of this key") as refused:
         workers.check_room("a")
     assert (refused.value.status, refused.value.code) == (429, "key_limit")

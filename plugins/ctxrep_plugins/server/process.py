@@ -24,8 +24,11 @@ Load = Callable[[], Any]
 
 
 def load(model: str, dtype: str | None, device: str | None) -> Any:
+    from tqdm import tqdm
+
     from ctxrep_edit import load_pipeline
 
+    tqdm.set_lock(threading.RLock())  # its own is one of several processes, and would outlive a killed one
     return load_pipeline(model, device=device, dtype=dtype, progress=False)
 
 

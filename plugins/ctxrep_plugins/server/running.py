@@ -89,8 +89,9 @@ def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **
             workers.start()
             made.run()
     finally:  # uvicorn raises the signal again that ended it
+        under_way = workers.loaded and workers.waiting
         workers.kill()
-        if workers.loaded and workers.waiting:
+        if under_way:
             sys.stderr.flush()  # a run that goes on for longer than anybody waits; a job is taken up again
             os._exit(128 + signal.SIGTERM)
     if workers.failed is not None:

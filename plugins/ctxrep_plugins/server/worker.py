@@ -145,6 +145,7 @@ class Worker:
                 return
 
     def _do(self, task: Task, orders: Connection, news: Connection) -> None:
+        """One task. Raises EOFError or OSError when the process is gone, or must be."""
         begun = time.monotonic()
         if task.cancelled():
             task.done.set_exception(Cancelled("Nobody waits for these edits any longer."))
@@ -163,6 +164,9 @@ class Worker:
         except (EOFError, OSError):
             self._lost(task, late.is_set())
             raise
+        except Exception as error:  # what cannot be pickled; the process may go on with it
+            task.done.set_exception(error)
+            raise EOFError from error
         finally:
             timer.cancel()
             took = time.monotonic() - begun
