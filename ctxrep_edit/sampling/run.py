@@ -98,23 +98,29 @@ def sample(
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n
-    elif ranks is not None and not ranks.crossed:
-        raise PluginError(
-            f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
-            "those of other ranks: mend it, or make all of them in one process."
-        )
+    else:
+        _check_handed(strategy, run, pool)
     if pool is not None:
-        if n < len(seeds) and not pool.bank.noted:
-            raise PluginError(
-                f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
-                "repelled only those beside them: mend it, or take oversample=1."
-            )
         images, run.seeds = pool.settle(images, seeds)
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
         raise PluginError(f"{who} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
     return images, run, steps.stopped
+
+
+def _check_handed(strategy: Strategy, run: Run, pool: Pool | None) -> None:
+    """Raises PluginError where the strategy kept to itself what `repelled` needs to know of others."""
+    if run.ranks is not None and not run.ranks.crossed:
+        raise PluginError(
+            f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
+            "those of other ranks: mend it, or make all of them in one process."
+        )
+    if pool is not None and pool.n < pool.m and not pool.bank.noted:
+        raise PluginError(
+            f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
+            "repelled only those beside them: mend it, or take oversample=1."
+        )
 
 
 class _Steps:
