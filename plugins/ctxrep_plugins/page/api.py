@@ -31,11 +31,14 @@ class Api:
     def __init__(self, url: str, key: str | None = None, *, proxies: bool = True) -> None:
         """url: with or without /v1 at its end. proxies: whether those of the environment are asked."""
         self.url = url.rstrip("/").removesuffix("/v1")
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=proxies)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise InputError(f"{url} is no address of a server: give one such as http://127.0.0.1:8000.") from error
+            known = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            known = httpx.URL()
+        if known.scheme not in ("http", "https") or not known.host:
+            raise InputError(f"{url} is no address of a server: give one such as http://127.0.0.1:8000.")
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=proxies)
 
     def close(self) -> None:
         self._http.close()

@@ -44,10 +44,10 @@ def page(server: str | None, api_key: str | None, model: str | None, port: int, 
             api, check = Api(server, api_key), _nothing
         stack.callback(api.close)
         url = stack.enter_context(served(api, folder, port))
-        click.echo(f"The page is at {url} (Ctrl-C ends it).")
-        if browser:
-            webbrowser.open(url)
         with suppress(KeyboardInterrupt):
+            click.echo(f"The page is at {url} (Ctrl-C ends it).")
+            if browser:
+                webbrowser.open(url)
             while True:
                 check()
                 time.sleep(0.5)

@@ -18,7 +18,7 @@ from ctxrep_edit import CtxrepError, InputError
 HERE = Path(__file__).parent
 CSS = (HERE / "page.css").read_text("utf-8")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-EDIT, CHANGED, SOURCE = "Edit", "What changed", "Source"
+EDIT, CHANGED, SOURCE = "Edit", "Changes", "Source"
 UNFAITHFUL = [("Show them, marked", "flag"), ("Make them again", "retry"), ("Leave them out", "drop")]
 TOP = '<header class="top"><h1>ctxrep-edit</h1><span>{}</span></header>'
 EMPTY = """<div class="empty"><p>Edits appear here, each as soon as it is made and checked. Tick those that go the wrong
@@ -80,11 +80,12 @@ class Page:
         self.stop = gr.Button("Cancel", visible=False, elem_id="stop")
         self.note = gr.HTML(elem_id="note", html_template=NOTE)
         with gr.Accordion("More settings", open=False):
-            self.strength = gr.Number(
-                label="Strength", info="How far edits push one another apart, 0 not at all. Empty: the model's.",
-                value=None, minimum=0, maximum=1000,
-            )  # fmt: skip
-            self.seed = gr.Number(label="Seed", info="Empty: drawn.", value=None, precision=0, minimum=0)
+            self.strength = gr.Textbox(
+                label="Strength",
+                info="How far edits push one another apart; 0 not at all.",
+                placeholder="the model's own",
+            )
+            self.seed = gr.Textbox(label="Seed", placeholder="drawn anew")
             self.unfaithful = gr.Dropdown(UNFAITHFUL, value="flag", label="Edits that fail a check")
             self.restore = gr.Checkbox(
                 value=True, label="Keep the picture's own pixels outside the edit", container=False
@@ -123,20 +124,20 @@ class Page:
         self.more.click(self.go_on, None, shown_parts, **long).then(*settle, **quiet)
         self.stop.click(self.cancel, None, None, **quiet)
         paint = (self.paint, [self.painting, self.picture], [self.canvas, self.picture])
-        gr.on([self.painting.input, self.picture.upload], *paint, **quiet)
+        gr.on([self.painting.change, self.picture.change], *paint, trigger_mode="always_last", **quiet)
         self.cards.tick(self.tick, None, self.more, **quiet)
         self.cards.look(self.look, self.mode, [self.cards, self.slider, self.why], **quiet)
         self.mode.input(self.look_so, self.mode, self.slider, **quiet)
         blocks.unload(self.leave)
 
     def edit(
-        self, picture: str | None, painting: bool, canvas: Any, words: str, n: int, strength: float | None,
-        seed: int | None, unfaithful: str, restore: bool, request: gr.Request,
+        self, picture: str | None, painting: bool, canvas: Any, words: str, n: int, strength: str,
+        seed: str, unfaithful: str, restore: bool, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         visit = self._visit(request)
         fields = {
-            "prompt": words, "n": int(n), "strength": strength, "seed": seed, "on_unfaithful": unfaithful,
-            "restore": restore,
+            "prompt": words, "n": int(n), "strength": strength or None, "seed": seed or None, "restore": restore,
+            "on_unfaithful": unfaithful,
         }  # fmt: skip
         if visit.job is not None:
             return
