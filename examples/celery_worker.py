@@ -9,9 +9,9 @@ and from any other process:
     from celery_worker import edit
     edit.delay("order-4711", "photo.jpg", "change the light", n=4).get()
 
-Broker and result backend stand in celeryconfig.py beside it, such as broker_url = "amqp://" and result_backend = "rpc://".
-A set is done once: a task that is delivered again, as after its worker was killed, finds the folder of its order, or makes
-the set anew from the same seeds. Whether it is delivered again is up to the broker: RabbitMQ and Redis do that.
+Broker and result backend stand in celeryconfig.py beside it: broker_url = "amqp://", result_backend = "rpc://".
+A set is done once: a task that is delivered again, as after its worker was killed, finds the folder of its order, or
+makes the set anew from the same seeds. Whether it is delivered again is up to the broker: RabbitMQ and Redis do that.
 """
 
 from __future__ import annotations

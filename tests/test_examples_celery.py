@@ -23,7 +23,8 @@ result_backend = "file://results"
 ASK = """
 import json, sys
 from celery_worker import edit
-asked = [edit.delay("order-7", sys.argv[1], words, n=2, preserve="off") for words in ("change the light", ) * 2 + ("x",)]
+wanted = ["change the light", "change the light", "change the style"]
+asked = [edit.delay("order-7", sys.argv[1], words, n=2, preserve="off") for words in wanted]
 first, second, third = [one.get(timeout=150, propagate=False) for one in asked]
 print(json.dumps([first, first == second, str(third)]))
 """
