@@ -18,9 +18,9 @@ from ctxrep_edit.results.assembly import assemble
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.results.making import EditStream, on_the_cpu, stream
-from ctxrep_edit.sampling.asked import BankKind, OnUnfaithful
+from ctxrep_edit.sampling.asked import BankKind, Distinct, OnUnfaithful
+from ctxrep_edit.sampling.candidates import Candidates
 from ctxrep_edit.sampling.plan import plan
-from ctxrep_edit.sampling.rounds import Candidates
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.settings import Repulsion
 
@@ -32,9 +32,9 @@ def diverse_edit(
     repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
-    on_step: OnStep | None = None, **pipeline_kwargs: Any,
+    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
+    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
+    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 
@@ -63,6 +63,10 @@ def diverse_edit(
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
         again, at most `retries` times, each time from other noise and repelled from the kept ones, and then returns
         them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
+    distinct: "retry" makes edits again that repeat another, as `EditSet.distinct` counts, in the same rounds: a new one
+        is taken that passes the checks and repeats none, or the old one stays. A set of four or more, of which
+        three quarters are one edit, is left as it is, as the words then leave nothing open; the recipe says `agreed`.
+        It needs the LPIPS weights. "count": none is made again.
     batch_size: how many candidates are made at once, 1 to n; those of a batch are repelled from one another and from
         all of the batches before. "auto" takes as many as fit by what one candidate was measured to take on this
         pipeline; a batch that runs out of memory is made again as two halves. The recipe says what the `batches` were.
@@ -84,9 +88,9 @@ def diverse_edit(
         "image": read_source(image), "instruction": instruction, "model": model, "pipeline": pipeline,
         "strategy": strategy, "strength": strength, "scope": scope, "oversample": oversample, "repulsion": repulsion,
         "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
-        "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries, "batch_size": batch_size, "bank": bank,
-        "group": group,
-        "device": device, "dtype": dtype, "options": pipeline_kwargs,
+        "restore": restore, "on_unfaithful": on_unfaithful, "distinct": distinct, "retries": retries,
+        "batch_size": batch_size, "bank": bank, "group": group, "device": device, "dtype": dtype,
+        "options": pipeline_kwargs,
     }  # fmt: skip
     return stream(asked, n, each=False, seed=seed, unlike=unlike, progress=progress, on_step=on_step).finish()
 

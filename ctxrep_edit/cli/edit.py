@@ -68,8 +68,10 @@ SMALL = 2**28
     help="What becomes of edits that fail a check; raise drops them and exits with 1.",
 )  # fmt: skip
 @click.option(
-    "--retries", type=click.IntRange(1), default=2, show_default=True, help="Rounds of --on-unfaithful retry."
-)
+    "--distinct", type=click.Choice(["count", "retry"]), default="count", show_default=True,
+    help="Whether edits that repeat another are only counted, or made again.",
+)  # fmt: skip
+@click.option("--retries", type=click.IntRange(1), default=2, show_default=True, help="In how many rounds at most.")
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--keep-credits", is_flag=True, help="Write artist and copyright of IMAGE's EXIF into the edits.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of that seed, side by side.")
@@ -239,6 +241,8 @@ def print_tables(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None
         if not no_check and edits:
             score = f"{edits.distinct} different of {len(edits)}, Vendi score {edits.vendi:.2f}, "
         click.echo(f"{name}: {score}sampled in {edits.seconds:.2f} s")
+        if edits.recipe.get("agreed"):
+            click.echo("Nearly all are one edit, so the words seem to leave no other: none was made again.")
     click.echo(f"Look at {click.format_filename(folder / 'sheet.png')}")
 
 

@@ -16,7 +16,7 @@ from ctxrep_edit.imaging import Source
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.sampling.asked import OnUnfaithful
-from ctxrep_edit.sampling.rounds import Candidates
+from ctxrep_edit.sampling.candidates import Candidates
 from ctxrep_edit.sampling.traces import Trace, traces
 
 if TYPE_CHECKING:

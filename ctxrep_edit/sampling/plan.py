@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +21,10 @@ from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.asked import (
     BankKind,
+    Distinct,
     OnUnfaithful,
+    Policy,
     check_batches,
-    check_policy,
     check_pool,
     check_said,
     check_switches,
@@ -52,13 +53,13 @@ KEEP = {"auto": None, "memory": True, "disk": True, "off": False}
 class Plan:
     """What was asked for, with nothing left open.
 
-    source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be; its
-    image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
+    source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be;
+    its image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
     adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
-    options: arguments of the pipeline's call that its model states, and that the caller gave. words: the
-    text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
-    retries, realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made
-    at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
+    options: arguments of the pipeline's call that its model states, and that the caller gave. words: the text tokens
+    that carry the instruction, where the caller said so. checks: what judges the edits. policy: what becomes of them.
+    realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made at
+    once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
     for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which they
     are spread, None: all are made here. recipe: all of it, as JSON takes it.
     """
@@ -74,8 +75,7 @@ class Plan:
     options: Mapping[str, Any]
     words: Words
     checks: tuple[Check, ...]
-    on_unfaithful: OnUnfaithful
-    retries: int
+    policy: Policy
     realign: bool
     restore: bool
     batch_size: int | None
@@ -109,8 +109,7 @@ class Plan:
     @property
     def next_seed(self) -> int:
         """The first one that no candidate of this plan starts from, whatever has to be made again."""
-        rounds = 1 + (self.retries if self.on_unfaithful == "retry" else 0)
-        return self.seeds[0] + self.settings.oversample * len(self.seeds) * rounds
+        return self.seeds[0] + self.settings.oversample * len(self.seeds) * (1 + self.policy.rounds)
 
     def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
@@ -141,9 +140,9 @@ def plan(
     repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
-    on_step: OnStep | None = None, options: Mapping[str, Any] = NONE,
+    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
+    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
+    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, options: Mapping[str, Any] = NONE,
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
     # 1. What needs no pipeline.
@@ -157,7 +156,7 @@ def plan(
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
     mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve, also)
-    check_policy(on_unfaithful, retries, checks, n, options)
+    policy = Policy(on_unfaithful, distinct, retries).checked(checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:
         check.prepare()
@@ -172,7 +171,7 @@ def plan(
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
     pipelines.warn_outside(instruction, model if given is None else None, given)
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
-    ranks = spread_over(group, n, mover, settings, oversample, batch_size, on_unfaithful, unlike)
+    ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if (
         ranks is not None or (n == 1 and not unlike) or not settings.active
     ):  # one alone has nothing to differ from, and plain ones do not
@@ -192,14 +191,14 @@ def plan(
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
-    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    recipe |= {"realign": realign, "restore": restore, **asdict(policy)}
     keep = KEEP[bank] if ranks is None else False
     told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
     if told.kept:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        on_unfaithful, retries, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step,
+        policy, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step,
     )  # fmt: skip
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]

@@ -158,3 +158,10 @@ def round_trip(pipeline: Any, image: Tensor, adapter: Adapter | None = None) -> 
             f"{type(pipeline).__name__}: its encode and decode must give pictures of the size they were given."
         )
     return ((decoded.float() + 1) / 2).clamp(0, 1).cpu()
+
+
+def strength_of(settings: Repulsion, row: int, run: Run) -> float | None:
+    """With which the particle of that row was moved."""
+    if row < run.still:
+        return 0.0
+    return settings.strength if settings.eta is None else None

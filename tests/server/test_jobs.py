@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import tiny
+from ctxrep_plugins.server import worker
 from ctxrep_plugins.server.keys import add_key, read_keys
 from PIL import Image
 from serving import Place, serving, until
@@ -147,6 +150,23 @@ def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: b
     assert client.http.get(f"/v1/jobs/{running}/files/edit-1.png").status_code == 404
     assert client.http.post(f"/v1/jobs/{running}/more").status_code == 409
     assert client.http.post(f"/v1/jobs/{after}/cancel").json()["status"] == "completed"
+
+
+def test_a_job_is_made_anew_when_its_worker_was_killed(
+    shop: tuple[Place, Path, Client, Client], png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, _, client, _ = shop
+    monkeypatch.setattr(worker, "BACKOFF", (0.01, 1))
+    asked = {"n": "3", "batch_size": "1", "steps": "60"}
+    job = client.new(png, **asked)
+    until(lambda: client.about(job)["finished"] == 1)
+    os.kill(place.workers.all[0].pid or 0, signal.SIGKILL)
+    about, again = client.ended(job), client.ended(client.new(png, **asked))
+    assert (about["status"], again["status"]) == ("completed", "completed")
+    for one, other in zip(about["data"], again["data"], strict=True):
+        assert client.http.get(one["url"]).content == client.http.get(other["url"]).content
+    (said,) = [line for line in client.http.get("/metrics").text.splitlines() if "worker_restarts_total{" in line]
+    assert said == 'ctxrep_edit_worker_restarts_total{device="cpu",worker="0"} 1.0'
 
 
 def test_a_job_that_cannot_be_done_has_failed(client: Client, png: bytes) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import openai
 import pytest
 import tiny
+import works
 from ctxrep_plugins.server.refusals import Cancelled, Refused, headers, refusal
 from serving import Place, until
 
@@ -131,10 +132,7 @@ def test_paths_and_methods(place: Place) -> None:
 def test_what_nobody_foresaw_is_told_without_its_message(
     place: Place, png: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr("ctxrep_plugins.server.making.check_heard", broken)
+    monkeypatch.setattr("ctxrep_plugins.server.making.make_set", works.breaks)
     with pytest.raises(openai.InternalServerError) as refused:
         place.client.images.edit(image=("a.png", png), prompt="a secret too")
     assert refused.value.type == "server_error"

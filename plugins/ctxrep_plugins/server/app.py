@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.body import read
 from ctxrep_plugins.server.logs import fault
-from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.making import Making, counted
 from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
 from ctxrep_plugins.server.pictures import check_picture, check_size
 from ctxrep_plugins.server.refusals import Cancelled, Refused
 from ctxrep_plugins.server.schema import edits_schema
 from ctxrep_plugins.server.stream import event, events
-from ctxrep_plugins.server.worker import Worker
+from ctxrep_plugins.server.workers import Workers
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -37,9 +37,9 @@ GONE = 499
 
 @dataclass
 class Service:
-    """What all requests share. model: under which name the pipeline of the worker is offered."""
+    """What all requests share. model: under which name the pipeline of the workers is offered."""
 
-    worker: Worker
+    workers: Workers
     model: str
     limits: Limits
     log: Any
@@ -50,7 +50,7 @@ class Service:
     def count(self, making: Making) -> None:
         """A set is made."""
         if making.edits is not None:
-            self.metrics.made(making.edits)
+            self.metrics.made(counted((*making.edits, *making.edits.dropped)))
 
     def refused(self, error: Exception, request_id: str) -> Refused:
         """What a client is told of an error; the log, where it is the server's."""
@@ -77,14 +77,17 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
 
     @app.post("/v1/images/edits", openapi_extra=edits_schema(service.limits), summary="Different edits of a picture")
     async def edits(request: Request) -> Response:
-        service.worker.check_room()
+        key = request.state.owner
+        service.workers.check_room(key)
         asked = await _asked(request, service)
-        making = Making(asked)
-        service.worker.submit(making.work)
+        making = Making(asked, key)
+        service.workers.submit(making.task)
         return await (_streamed if asked.stream else _whole)(request, making, service)
 
-    service.metrics.watch("waiting", "Sets that wait for the worker or are made.", lambda: service.worker.waiting)
-    service.metrics.watch("ready", "Whether the model is loaded and its worker alive.", lambda: service.worker.ready)
+    workers = service.workers
+    service.metrics.watch("waiting", "Sets that wait for a worker or are made.", lambda: workers.waiting)
+    service.metrics.watch("ready", "Whether a worker is alive that has the model loaded.", lambda: workers.ready)
+    service.metrics.workers(workers)
     if jobs is not None:
         from ctxrep_plugins.server.job_routes import add_jobs
 
@@ -184,10 +187,11 @@ def _tell_state(app: FastAPI, service: Service) -> None:
         text = await asyncio.to_thread(service.metrics.text)
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
-    @app.get("/readyz", summary="Whether the model is loaded and its worker alive")
+    @app.get("/readyz", summary="Whether a worker is alive that has the model loaded, and what each one does")
     async def ready() -> Response:
-        status = "ready" if service.worker.ready else "failed" if service.worker.failed else "loading"
-        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+        workers = service.workers
+        status = "ready" if workers.ready else "failed" if workers.failed else "loading"
+        return JSONResponse({"status": status, "workers": workers.states}, 200 if status == "ready" else 503)
 
 
 def _tell_errors(app: FastAPI, service: Service) -> None:

@@ -14,7 +14,7 @@ from ctxrep_plugins.server import refusals
 from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf
-from dbos import DBOS, DBOSConfig, SetWorkflowID, error
+from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWorkflowID, error
 from filelock import FileLock, Timeout
 
 from ctxrep_edit import InputError
@@ -27,8 +27,8 @@ STATES = {
 }  # fmt: skip
 ENDED = ("completed", "failed", "cancelled")
 
-Make = Callable[[str], dict[str, Any]]
-"""Makes a job, and returns what is to be known of it; raises nothing."""
+Make = Callable[[str, "str | None"], dict[str, Any]]
+"""Makes a job of an owner, and returns what is to be known of it; raises nothing."""
 
 NO_END = Keep()
 TIDIED = 600.0
@@ -36,13 +36,17 @@ TIDIED = 600.0
 
 
 class Jobs:
-    """The jobs of one folder. make: does one job; several are never done at once. One a process, as DBOS is.
+    """The jobs of one folder. make: does one job; at_once: how many of one owner are given to it at a time. most: how
+    many may wait or be under way, per_key: of one owner, None: as many. One a process, as DBOS is.
 
     The folder is held until `close`. Raises InputError where another process holds it, OutputError where it cannot be
     made.
     """
 
-    def __init__(self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000) -> None:
+    def __init__(
+        self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000, *, at_once: int = 1,
+        per_key: int | None = None,
+    ) -> None:  # fmt: skip
         self.shelf = Shelf(state / "jobs")
         self._held = FileLock(state / "lock")
         try:
@@ -50,7 +54,7 @@ class Jobs:
         except Timeout:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
         self._database, self._make, self._most = state / "jobs.sqlite", make, most
-        self._keep, self._closed = keep, threading.Event()
+        self._keep, self._closed, self._at_once, self._per_key = keep, threading.Event(), at_once, per_key
         self._lock = threading.Lock()
         self.running = 0
         self.cancelled: set[str] = set()
@@ -75,7 +79,9 @@ class Jobs:
         self._workflow = job
         DBOS.launch()
         self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.1, on_conflict="always_update")
+        DBOS.register_queue(
+            QUEUE, partition_worker_concurrency=self._at_once, polling_interval_sec=0.1, on_conflict="always_update"
+        )  # a part of it is one owner's, so that nobody waits behind all jobs of another
         threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
 
     def close(self) -> None:
@@ -100,7 +106,7 @@ class Jobs:
         with self._lock:
             known = self.shelf.request(job)
             if known is None:
-                self._check_room()
+                self._check_room(owner)
                 stated = {
                     **request, "owner": owner, "digest": digest, "created": int(time.time()),
                     "seed": secrets.randbelow(2**31),
@@ -111,16 +117,21 @@ class Jobs:
                     "That Idempotency-Key was used for another request: take a new one.", status=409,
                     code="idempotency_key_reused",
                 )  # fmt: skip
-            with SetWorkflowID(job):
+            part = SetEnqueueOptions(queue_partition_key=_part(owner))
+            with SetWorkflowID(job), DBOSContextSetAuth(_part(owner), None), part:
                 DBOS.enqueue_workflow(QUEUE, self._workflow, job)
         return job
 
-    def waiting(self) -> int:
-        """How many wait or are under way, counted as far as may wait."""
-        states = ["ENQUEUED", "PENDING"]
-        return len(DBOS.list_workflows(status=states, limit=self._most, load_input=False, load_output=False))
+    def waiting(self, user: str | None = None) -> int:
+        """How many wait or are under way, counted as far as may wait. user: of one owner's."""
+        states, most = ["ENQUEUED", "PENDING"], self._most
+        found = DBOS.list_workflows(status=states, user=user, limit=most, load_input=False, load_output=False)
+        return len(found)
 
-    def _check_room(self) -> None:
+    def _check_room(self, owner: str | None) -> None:
+        if self._per_key is not None and self.waiting(_part(owner)) >= self._per_key:
+            message = f"{self._per_key} jobs of this key wait already: try later."
+            raise Refused(message, status=429, code="key_limit", wait=60)
         if self.waiting() >= self._most:
             raise Refused(f"{self._most} jobs wait already: try later.", status=429, code="queue_full", wait=60)
 
@@ -137,6 +148,8 @@ class Jobs:
         known = DBOS.get_workflow_status(job)
         state = "queued" if known is None else STATES.get(known.status, "failed")
         said: dict[str, Any] = {"data": None, "set": None, "error": None}
+        if state == "running" and not self.shelf.begun(job):  # it waits for a worker
+            state = "queued"
         if state == "completed" and known is not None:
             said |= known.output
             state = "failed" if said["error"] else state
@@ -190,10 +203,16 @@ class Jobs:
     def _counted(self, job: str) -> dict[str, Any]:
         self.running += 1
         try:
-            return self._make(job)
+            request = self.shelf.request(job)
+            assert request is not None  # it was accepted
+            return self._make(job, request["owner"])
         finally:
             self.running -= 1
             self.cancelled.discard(job)
+
+
+def _part(owner: str | None) -> str:
+    return owner or "-"
 
 
 def _digest(*parts: bytes) -> str:

@@ -1,16 +1,21 @@
-"""One set on its way: the worker makes it, the one who asked for it awaits its edits."""
+"""One set on its way: a worker makes it, the one who asked for it awaits its edits."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import secrets
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.parameters import Wanted
-from ctxrep_plugins.server.refusals import Cancelled, Refused
+from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.turns import OnStep, Task, Tell
 from ctxrep_plugins.server.warned import heard
 
 from ctxrep_edit import InputError
@@ -23,12 +28,13 @@ PATCH = 256
 
 
 class Making:
-    """The edits that `wanted` asks for. Made in the thread of an event loop, in which it is awaited.
+    """The edits that `wanted` asks for, as the `task` of a worker. Made in the thread of an event loop, in which it is
+    awaited. key: whose turn it takes.
 
     patches: of an edit, 16 x 16 pixels at the size at which is edited.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, key: str | None = None) -> None:
         self.wanted = wanted
         self.edits: EditSet | None = None
         self.patches = 0
@@ -37,39 +43,27 @@ class Making:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[Edit | BaseException | None] = asyncio.Queue()
         self._cancelled = threading.Event()
+        self._seen = set[int]()
+        seed = secrets.randbelow(2**31)  # drawn here, so that a set that is begun anew is the same
+        self.task = Task(functools.partial(make_set, wanted, seed), self._hear, self._cancelled.is_set, key)
+        self.task.done.add_done_callback(self._end)
 
     def cancel(self) -> None:
         """Nobody waits any longer: the run ends at the end of its step."""
         self._cancelled.set()
 
-    def work(self, pipeline: Any) -> None:
-        """Makes them, in the worker's thread."""
-        try:
-            if not self._cancelled.is_set():
-                with heard(self.warnings):
-                    self._make(pipeline)
-            self._tell(None)
-        except BaseException as error:
-            self._tell(error)
-
-    def _make(self, pipeline: Any) -> None:
-        from ctxrep_edit import stream_edits
-
-        wanted = self.wanted
-        check_heard(pipeline, wanted.options)
-        made = stream_edits(
-            wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
-            on_step=self._on_step, **wanted.options,
-        )  # fmt: skip
-        for edit in made:
+    def _hear(self, edit: Edit) -> None:
+        """What the worker tells, in its thread; one that begins anew tells again what was told."""
+        if edit.index not in self._seen:
+            self._seen.add(edit.index)
             self.patches = -(-edit.image.width * edit.image.height // PATCH)
             self._tell(edit)
-        self.edits = made.edits
-        self.spread = spread(made.edits)
 
-    def _on_step(self, step: int, steps: int) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled("Nobody waits for these edits any longer.")
+    def _end(self, done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            self.edits, self.spread, self.warnings = done.result()
+        self._tell(error)
 
     def _tell(self, news: Edit | BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
@@ -81,8 +75,25 @@ class Making:
             if isinstance(news, BaseException):
                 raise news
             yield news
-        if self.edits is None:
-            raise Cancelled("Nobody waits for these edits any longer.")
+
+
+def make_set(
+    wanted: Wanted, seed: int, pipeline: Any, tell: Tell, on_step: OnStep
+) -> tuple[EditSet, Mapping[str, Any], list[str]]:
+    """Makes the edits, in the worker's process, and tells each: the set, how far its edits differ, and the warnings.
+    seed: where none is wanted."""
+    from ctxrep_edit import stream_edits
+
+    warnings = list[str]()
+    with heard(warnings):
+        check_heard(pipeline, wanted.options)
+        made = stream_edits(
+            wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
+            on_step=on_step, **{"seed": seed, **wanted.options},
+        )  # fmt: skip
+        for edit in made:
+            tell(edit)
+        return made.edits, spread(made.edits), warnings
 
 
 def check_heard(pipeline: Any, options: Mapping[str, Any]) -> None:
@@ -103,3 +114,8 @@ def spread(edits: EditSet) -> Mapping[str, Any]:
         return {"vendi": round(edits.vendi, 4), "distinct": edits.distinct}
     except InputError:  # an embedder that is switched off
         return {"vendi": None, "distinct": None}
+
+
+def counted(edits: Iterable[Edit]) -> Counter[str]:
+    """How many edits there are by what the checks say of them."""
+    return Counter(("faithful" if edit.faithful else "unfaithful") if edit.verdicts else "not judged" for edit in edits)

@@ -63,6 +63,10 @@ class Shelf:
             shutil.rmtree(self.place / job / folder, ignore_errors=True)
         (self.place / job / TOLD).mkdir()
 
+    def begun(self, job: str) -> bool:
+        """Whether it was ever under way."""
+        return (self.place / job / TOLD).exists()
+
     def tell(self, job: str, about: Mapping[str, Any], file: str, picture: bytes) -> None:
         """One more edit is finished."""
         _write(self.place / job / TOLD / file, picture)
