@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ctxrep_plugins.page.api import Api
-from ctxrep_plugins.page.pictures import shown
+from ctxrep_plugins.page.pictures import changed, shown
 from ctxrep_plugins.page.visits import News, Visit
 
 from ctxrep_edit import CtxrepError
@@ -111,6 +112,17 @@ def _summary(about: Mapping[str, Any]) -> str:
 
 def _counted(number: int) -> str:
     return "1 edit" if number == 1 else f"{number} edits"
+
+
+def changes(api: Api, visit: Visit, edit: Mapping[str, Any]) -> Path:
+    """A picture of where an edit differs from its source, by the server's own measure where it has one."""
+    heat, region = edit.get("heat"), edit.get("region")
+    place = visit.picture(edit)
+    made = place.with_name(f"{'heat' if heat else 'changed'}-{place.name}")
+    if not made.exists():
+        maps = [None if url is None else api.file(url) for url in (heat, region)]
+        changed(visit.source, place, *maps).save(made)
+    return made
 
 
 def packed(api: Api, visit: Visit) -> bytes:

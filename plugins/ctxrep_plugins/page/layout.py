@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from ctxrep_plugins.page import asking, views
 from ctxrep_plugins.page.api import Api
-from ctxrep_plugins.page.pictures import changed, mask, shown
+from ctxrep_plugins.page.pictures import mask, shown
 from ctxrep_plugins.page.visits import News, Visit, Visits
 
 from ctxrep_edit import CtxrepError, InputError
@@ -196,9 +197,7 @@ class Page:
         edit = visit.edits[visit.shown]
         picture = visit.source if mode == SOURCE else visit.picture(edit)
         if mode == CHANGED:
-            picture = visit.folder / f"changed-{picture.name}"
-            if not picture.exists():
-                changed(visit.source, visit.picture(edit)).save(picture)
+            picture = asking.changes(self.api, visit, edit)
         value = (str(visit.source), str(picture))
         return {self.slider: gr.update(value=value, visible=True), self.why: views.why(edit)}
 
@@ -206,10 +205,12 @@ class Page:
         visit = self._visit(request)
         if event.index in visit.edits:
             visit.shown = event.index
-        return {self.cards: views.cards(visit), **self._stage(visit, mode)}
+        with _toast():
+            return {self.cards: views.cards(visit), **self._stage(visit, mode)}
 
     def look_so(self, mode: str, request: gr.Request) -> Any:
-        return self._stage(self._visit(request), mode).get(self.slider, gr.skip())
+        with _toast():
+            return self._stage(self._visit(request), mode).get(self.slider, gr.skip())
 
     def tick(self, event: gr.EventData, request: gr.Request) -> Any:
         visit = self._visit(request)
@@ -221,27 +222,33 @@ class Page:
         if not painting or picture is None:
             return gr.update(visible=False), gr.update(visible=True)
         file = self._visit(request).folder / "canvas.png"
-        try:
+        with _toast():
             shown(_read(picture), 1024).save(file)
-        except CtxrepError as error:
-            raise gr.Error(str(error)) from error
         canvas = {"background": str(file), "layers": [], "composite": None}
         return gr.update(value=canvas, visible=True), gr.update(visible=False)
 
     def cancel(self, request: gr.Request) -> None:
-        try:
+        with _toast():
             asking.cancel(self.api, self._visit(request))
-        except CtxrepError as error:
-            raise gr.Error(str(error)) from error
 
     def leave(self, request: gr.Request) -> None:
         """The tab is closed: nobody waits for the job any longer."""
         gone = self.visits.leave(request.session_hash or "")
         if gone is not None:
-            asking.cancel(self.api, gone)
+            with suppress(CtxrepError):
+                asking.cancel(self.api, gone)
 
     def _visit(self, request: gr.Request) -> Visit:
         return self.visits.of(request.session_hash or "")
+
+
+@contextmanager
+def _toast() -> Iterator[None]:
+    """What goes wrong is told in passing."""
+    try:
+        yield
+    except CtxrepError as error:
+        raise gr.Error(str(error)) from error
 
 
 def _read(picture: str | None) -> bytes:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from ctxrep_edit import InputError, encode_png, read_image
 
 LARGEST = 1600
 """Pixels: longer sides are brought down to it for the screen."""
-HOT = (232, 62, 40)
+HOT, BORDER = (232, 62, 40), (255, 255, 255)
 LEAST, MOST = 0.04, 0.3
 """Differences, of the range: what is not painted, and what is painted in full."""
 
@@ -36,15 +37,34 @@ def mask(layers: Sequence[Image.Image], picture: bytes) -> bytes:
     return encode_png(painted)
 
 
-def changed(source: Path, edit: Path) -> Image.Image:
-    """The edit in grey, and over it in red where, and how much, it differs from its source."""
+def changed(source: Path, edit: Path, heat: bytes | None, region: bytes | None) -> Image.Image:
+    """The edit in grey, and over it in red where, and how much, it differs from its source.
+
+    heat: that as the server measured it, in grey; None: the difference of the pixels. region: white where the edit was
+    allowed or found, whose border is drawn; None: none is known.
+    """
     with Image.open(edit) as opened:
         after = opened.convert("RGB")
+    apart = _differences(source, after) if heat is None else _grey(heat, after.size)  # (h, w), 0 to 1
+    grey = np.asarray(after.convert("L"), np.float32)[..., None] * 0.75 + 32
+    mixed = grey + apart[..., None] * 0.9 * (np.array(HOT, np.float32) - grey)  # (h, w, 3)
+    made = Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
+    if region is not None:
+        inside = Image.fromarray(((_grey(region, after.size) > 0.5) * 255).astype(np.uint8))
+        width = 2 * max(1, max(after.size) // 400) + 1
+        made.paste(BORDER, mask=ImageChops.subtract(inside, inside.filter(ImageFilter.MinFilter(width))))
+    return made
+
+
+def _grey(file: bytes, size: tuple[int, int]) -> np.ndarray:
+    with Image.open(io.BytesIO(file)) as opened:
+        return np.asarray(opened.convert("L").resize(size, Image.Resampling.BILINEAR), np.float32) / 255
+
+
+def _differences(source: Path, after: Image.Image) -> np.ndarray:
+    """Of the channel that differs most, a little softened."""
     with Image.open(source) as opened:
         before = opened.convert("RGB").resize(after.size, Image.Resampling.LANCZOS)
     soft = ImageFilter.GaussianBlur(max(after.size) / 200)
-    apart = [np.asarray(one.filter(soft), np.float32) / 255 for one in (before, after)]
-    heat = ((np.abs(apart[0] - apart[1]).max(-1) - LEAST) / (MOST - LEAST)).clip(0, 1)  # (h, w)
-    grey = np.asarray(after.convert("L"), np.float32)[..., None] * 0.75 + 32
-    mixed = grey + heat[..., None] * 0.9 * (np.array(HOT, np.float32) - grey)  # (h, w, 3)
-    return Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
+    both = [np.asarray(one.filter(soft), np.float32) / 255 for one in (before, after)]
+    return np.asarray((np.abs(both[0] - both[1]).max(-1) - LEAST) / (MOST - LEAST)).clip(0, 1)
