@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def _followed(api: Api, visit: Visit, begin: Callable[[], dict[str, Any]], first
     except CtxrepError as error:
         _go_back(visit, before)
         yield News(str(error), failed=True)
+    except GeneratorExit:  # nobody listens any longer
+        with suppress(CtxrepError):
+            cancel(api, visit)
+        raise
     finally:
         visit.job = None
 

@@ -140,37 +140,39 @@ class Page:
             "prompt": words, "n": int(n), "strength": strength or None, "seed": seed or None, "restore": restore,
             "on_unfaithful": unfaithful,
         }  # fmt: skip
-        if visit.job is not None:
-            return
         try:
             data = _read(picture)
             painted = mask(canvas["layers"] or () if canvas else (), data) if painting else None
+            news = asking.edit(self.api, visit, data, painted, fields)
         except CtxrepError as error:
-            visit.news = News(str(error), failed=True)
-            yield self._parts(visit)
-            return
-        yield from self._told(visit, asking.edit(self.api, visit, data, painted, fields))
+            news = iter([News(str(error), failed=True)])
+        yield from self._told(visit, news)
 
     def go_on(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
         visit = self._visit(request)
-        if visit.job is None:
-            yield from self._told(visit, asking.more(self.api, visit))
+        yield from self._told(visit, asking.more(self.api, visit))
 
     def _told(self, visit: Visit, news: Iterator[News]) -> Iterator[dict[Any, Any]]:
+        """News as it comes. Nothing, while there is other news."""
+        if not visit.turn.acquire(blocking=False):
+            return
         seen: tuple[int, int | None] | None = None
-        for visit.news in news:
-            changes = self._parts(visit)
-            now = (visit.begun, visit.shown)
-            if now != seen:
-                seen = now
-                changes |= {**self._stage(visit, EDIT), self.mode: EDIT}
-            yield changes
+        try:
+            for visit.news in news:
+                changes = self._parts(visit)
+                now = (visit.begun, visit.shown)
+                if now != seen:
+                    seen = now
+                    changes |= {**self._stage(visit, EDIT), self.mode: EDIT}
+                yield changes
+        finally:
+            visit.turn.release()
 
     def settle(self, mode: str, request: gr.Request) -> dict[Any, Any]:
         """All as it is in the end. A browser that is sent changes quickly may have left some out."""
         visit = self._visit(request)
-        changes = {**self._stage(visit, mode), **self._parts(visit)}
-        if visit.made is not None and visit.edits:
+        changes = {**self._parts(visit), **self._stage(visit, mode)}
+        if visit.made is not None and visit.edits and not visit.news.busy:
             file = visit.folder / "edits.zip"
             try:
                 file.write_bytes(asking.packed(self.api, visit))

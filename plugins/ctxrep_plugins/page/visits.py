@@ -26,7 +26,8 @@ class Visit:
 
     folder: of the pictures on show. job: the one under way. made: the one that was completed last, to which `edits`
     belong. n: how many edits there are to be. asked, begun: how often was asked, and how often of that for new edits.
-    edits: what the server says of them, by `index`. ticked, shown: `index` of edits.
+    edits: what the server says of them, by `index`. ticked, shown: `index` of edits. turn: held while something is
+    asked for.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Visit:
     ticked: Sequence[int] = ()
     shown: int | None = None
     news: News = News("")
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def source(self) -> Path:
