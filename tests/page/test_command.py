@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from command_line import start
-from ctxrep_plugins.page import command
+from ctxrep_plugins.page import command, own_server
 from ctxrep_plugins.server.keys import add_key, read_keys
-from serving import serving, until
+from ctxrep_plugins.server.logs import logger
+from ctxrep_plugins.server.parameters import Limits
+from ctxrep_plugins.server.running import server
+from serving import until
 
 RUN = "from ctxrep_edit.cli import main; main()"
 
@@ -36,19 +43,30 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Error: page needs gradio, not installed: pip install 'ctxrep-edit[page]'." in result.output
 
 
-def test_a_server_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
+@contextmanager
+def without_model(keys: Mapping[str, str]) -> Iterator[str]:
+    """The address of a server with keys and without jobs, whose model is never loaded."""
+    made = server("127.0.0.1", 0, keys, Limits(), model="none", queue=1, log=logger(io.StringIO()))
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    until(lambda: made.started)
+    yield f"http://127.0.0.1:{made.servers[0].sockets[0].getsockname()[1]}"
+    made.should_exit = True
+    thread.join(30)
+
+
+def test_a_server_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = start("page", "--server", "http://127.0.0.1:9", "--model", "kontext-nano").output
     assert "--model is of the server that --server names" in said
     assert "does not answer: see whether it runs" in start("page", "--server", "http://127.0.0.1:9").output
     assert "is no address of a server" in start("page", "--server", "127.0.0.1:8000").output
     key = add_key(tmp_path / "keys.txt", "studio")
-    with serving(folder, read_keys(tmp_path / "keys.txt")) as place:
-        assert "There is no such key" in start("page", "--server", place.url).output
-        said = start("page", "--server", f"{place.url}/v1", "--api-key", key).output
-        assert f"The server at {place.url} takes no jobs: start it with --state FOLDER." in said
-    said = start("page", "--model", str(tmp_path / "nothing")).output
-    assert "Error: The server ended." in said
-    assert "nothing" in said
+    with without_model(read_keys(tmp_path / "keys.txt")) as url:
+        assert "There is no such key" in start("page", "--server", url).output
+        said = start("page", "--server", f"{url}/v1", "--api-key", key).output
+        assert f"The server at {url} takes no jobs: start it with --state FOLDER." in said
+    monkeypatch.setattr(own_server, "RUN", "raise SystemExit('Error: There is no model nothing.')")
+    assert "Error: The server ended. There is no model nothing." in start("page", "--model", "nothing").output
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as on POSIX")
