@@ -14,7 +14,7 @@ import pages
 import pytest
 import skimage
 from click.testing import CliRunner
-from ctxrep_plugins import bench, server
+from ctxrep_plugins import batch, bench, server
 from ctxrep_plugins import page as page_plugin
 from diffusers import DiffusionPipeline
 from PIL import Image
@@ -97,6 +97,7 @@ def commands(desk: Path) -> Iterator[click.Group]:
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
     bench.ctxrep_commands(cli.bench)
     server.ctxrep_commands(cli.cli)
+    batch.ctxrep_commands(cli.cli)
     page_plugin.ctxrep_commands(cli.cli)
     pages.run(pages.PLUGINS / "commands.md")["ctxrep_commands"](cli.cli, cli.bench)
     yield cli.cli

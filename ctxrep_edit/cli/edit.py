@@ -57,6 +57,10 @@ SMALL = 2**28
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
+@click.option(
+    "--reference", "references", type=click.Path(path_type=Path), multiple=True,
+    help="A further picture that INSTRUCTION speaks of, where the model takes several; may be repeated.",
+)  # fmt: skip
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
@@ -79,8 +83,8 @@ SMALL = 2**28
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
     image: Path, instruction: str, out: Path, force: bool, compare: bool, as_json: bool, strength: str,
-    seed: int | None, mask: Path | None, checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...],
-    keep_credits: bool, **options: Any,
+    seed: int | None, mask: Path | None, references: tuple[Path, ...], checks: tuple[str, ...], no_check: bool,
+    exporters: tuple[str, ...], keep_credits: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
@@ -88,7 +92,7 @@ def edit(
     takes at most 256 MiB, for 'ctxrep-edit more'; with --compare into its sub-folders plain/ and diverse/, and one
     sheet.png for both. IMAGE and the mask are never written over.
     """
-    from ctxrep_edit.imaging import read_mask, read_source
+    from ctxrep_edit.imaging import read_mask, read_references, read_source
 
     # 1. What can be said before anything heavy is imported.
     amount = _strength(strength)
@@ -102,6 +106,7 @@ def edit(
     forms = named_forms(exporters)
     source = read_source(image)
     options["mask"] = None if mask is None else read_mask(mask, source.image.size)
+    options["references"] = read_references(references)
     check_writable(out)
     # 2. The edits.
     from ctxrep_edit.results.places import Numbered
@@ -109,7 +114,7 @@ def edit(
 
     options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
     options["batch_size"] = options["batch_size"] or "auto"
-    place = Numbered(force, [path.expanduser() for path in (image, mask) if path is not None])
+    place = Numbered(force, [path.expanduser() for path in (image, mask, *references) if path is not None])
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
     try:
         sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}

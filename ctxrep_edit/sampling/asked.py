@@ -40,6 +40,23 @@ def check_switches(**switches: Any) -> None:
             raise InputError(f"{name} is {value!r}, but must be True or False.")
 
 
+def check_told(on_step: Any, on_preview: Any) -> None:
+    if on_step is not None and not callable(on_step):
+        raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
+    if on_preview is not None and not callable(on_preview):
+        raise InputError(f"on_preview is {on_preview!r}, but must be a function of a Forming.")
+
+
+def check_references(pictures: Sequence[Any], pipeline: Any, adapter: Adapter) -> None:
+    """Raises InputError where there are more than the pipeline takes."""
+    if len(pictures) > adapter.references:
+        most = f"at most {adapter.references} pictures" if adapter.references else "no picture"
+        raise InputError(
+            f"references: {type(pipeline).__name__} takes {most} beside the one to edit, but {len(pictures)} were "
+            "given: leave out the others."
+        )
+
+
 @dataclass(frozen=True)
 class Policy:
     """What becomes of edits that fail a check, of edits that repeat another, and in how many rounds these are made

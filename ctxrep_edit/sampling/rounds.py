@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ctxrep_edit.errors import ModelError, PluginError
+from ctxrep_edit.imaging import aspect
 from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
+from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.run import sample
 from ctxrep_edit.settings import Repulsion
@@ -89,10 +91,18 @@ class Rounds:
             images, run, self.stopped = sample(
                 plan.pipeline, plan.adapter, plan.strategy, settings, arguments, [*seeds, *more],
                 progress=plan.progress and self._title(numbers), on_step=self._on_step, n=len(seeds), words=plan.words,
-                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks,
+                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks, foresight=self._foresight(numbers),
             )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run
+
+    def _foresight(self, numbers: Sequence[int]) -> Foresight | None:
+        plan = self.plan
+        if plan.on_preview is None:
+            return None
+        size = plan.request.size
+        shape = aspect(size, plan.request.image.size)
+        return Foresight(plan.adapter, plan.pipeline, tuple(numbers), size, shape, plan.on_preview)
 
     def _title(self, numbers: Sequence[int]) -> str:
         """What the progress bar says of these candidates."""

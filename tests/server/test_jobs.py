@@ -82,9 +82,9 @@ def test_a_job_is_made_and_its_pictures_fetched(shop: tuple[Place, Path, Client,
         answer = client.http.get(one["url"])
         assert answer.headers["content-type"] == "image/png"
         assert Image.open(io.BytesIO(answer.content)).tobytes() == edit.image.tobytes()
-    assert client.http.get(f"/v1/jobs/{job}/files/edits.json").json()["instruction"] == tiny.WORDS
+    assert client.http.get(f"/v1/sets/{about['set']['id']}/files/edits.json").json()["instruction"] == tiny.WORDS
     for name in ("request.json", "bank.safetensors", "../request.json", "..%2frequest.json", "edit-9.png", "image"):
-        assert client.http.get(f"/v1/jobs/{job}/files/{name}").status_code == 404, name
+        assert client.http.get(f"/v1/sets/{about['set']['id']}/files/{name}").status_code == 404, name
 
 
 def test_events_can_be_taken_up_where_they_were_left(client: Client, png: bytes) -> None:
@@ -130,8 +130,9 @@ def test_a_job_is_its_owners(shop: tuple[Place, Path, Client, Client], png: byte
     _, _, client, other = shop
     job = client.new(png)
     client.ended(job)
-    for path in ("", "/events", "/files/edit-1.png"):
-        assert other.http.get(f"/v1/jobs/{job}{path}").status_code == 404
+    made = client.about(job)["set"]["id"]
+    for path in (f"jobs/{job}", f"jobs/{job}/events", f"sets/{made}", f"sets/{made}/files/edit-1.png"):
+        assert other.http.get(f"/v1/{path}").status_code == 404
     for path in ("/cancel", "/more"):
         assert other.http.post(f"/v1/jobs/{job}{path}").status_code == 404
     for name in ("job-0", "nonsense", "job-..", ".."):
@@ -147,7 +148,7 @@ def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: b
     assert client.ended(after)["status"] == "completed"
     assert [client.about(job)["status"] for job in (waiting, running)] == ["cancelled"] * 2
     assert client.events(waiting)[-1][1] == "job.cancelled"
-    assert client.http.get(f"/v1/jobs/{running}/files/edit-1.png").status_code == 404
+    assert client.http.get(f"/v1/sets/set-{running[4:]}/files/edit-1.png").status_code == 404
     assert client.http.post(f"/v1/jobs/{running}/more").status_code == 409
     assert client.http.post(f"/v1/jobs/{after}/cancel").json()["status"] == "completed"
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.making import check_heard, counted, spread
+from ctxrep_plugins.server.maps import Maps, heat_file, region_file, region_png
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.shelf import Shelf
+from ctxrep_plugins.server.shelf import Shelf, job_of, set_id
 from ctxrep_plugins.server.turns import OnStep, Task, Tell, nobody
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.server.workers import Workers
 from filelock import FileLock
@@ -80,9 +82,11 @@ class _Job:
         with heard(warnings):
             edits = self._more(request) if request.get("more_of") else self._edits(request)
             how_far = spread(edits)
-        edits.save(self.shelf.set_of(self.job), bank=_continues(edits))
-        data = [{**answers.about(edit), "url": url(self.job, edit)} for edit in edits]
-        about = answers.about_set(edits, how_far, warnings, self.model)
+        before = self.shelf.set_of(request["more_of"]) if request.get("more_of") else None
+        forms = ["png", "sheet", "json", Maps(before)]
+        edits.save(self.shelf.set_of(self.job), forms, bank=_continues(edits))
+        data = [{**answers.about(edit), **urls(self.job, edit, self.shelf)} for edit in edits]
+        about = {"id": set_id(self.job), **answers.about_set(edits, how_far, warnings, self.model)}
         return {"data": data, "set": about, "error": None}, self.verdicts
 
     def _edits(self, request: Mapping[str, Any]) -> EditSet:
@@ -91,14 +95,16 @@ class _Job:
         image = self.shelf.picture(self.job, "image")
         assert image is not None  # it was accepted
         check_heard(self.pipeline, request["options"])
+        unlike = [(str(self.shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get("unlike", ())]
         made = stream_edits(
             image, request["prompt"], request["n"], mask=self.shelf.picture(self.job, "mask"),
-            pipeline=self.pipeline, progress=False, on_step=self.on_step,
-            **{"seed": request["seed"], **request["options"]},
+            references=self.shelf.references(self.job), unlike=edits_of(unlike), pipeline=self.pipeline, progress=False,
+            on_step=self.on_step, **{"seed": request["seed"], **request["options"]},
         )  # fmt: skip
         for edit in made:
-            about = {**answers.about(edit), "url": url(self.job, edit)}
-            self.shelf.tell(self.job, about, edit.file, encode_png(edit.image))
+            region = {} if edit.region is None else {region_file(edit): region_png(edit.region)}
+            about = {**answers.about(edit), **named(self.job, [edit.file, *region])}
+            self.shelf.tell(self.job, about, {edit.file: encode_png(edit.image), **region})
         return self._named(made.edits)
 
     def _more(self, request: Mapping[str, Any]) -> EditSet:
@@ -120,8 +126,19 @@ class _Job:
         return replace(edits, recipe={**edits.recipe, "model": self.model})
 
 
-def url(job: str, edit: Edit) -> str:
-    return f"/v1/jobs/{job}/files/{edit.file}"
+def urls(job: str, edit: Edit, shelf: Shelf) -> dict[str, str | None]:
+    """Where what there is of an edit can be fetched; None: there is none."""
+    names = (edit.file, region_file(edit), heat_file(edit))
+    return named(job, [name for name in names if shelf.file(job, name)])
+
+
+def named(job: str, files: Sequence[str]) -> dict[str, str | None]:
+    """URLs of files of one edit, by what they are."""
+    found: dict[str, str | None] = {"url": None, "region": None, "heat": None}
+    for name in files:
+        kind = name.partition("-")[0]
+        found["url" if kind == "edit" else kind] = f"/v1/sets/{set_id(job)}/files/{name}"
+    return found
 
 
 def _continues(edits: EditSet) -> bool:

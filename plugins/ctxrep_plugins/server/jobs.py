@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 from ctxrep_plugins.server import refusals
 from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.shelf import Shelf
+from ctxrep_plugins.server.shelf import Shelf, job_of
 from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWorkflowID, error
 from filelock import FileLock, Timeout
 
@@ -135,10 +136,15 @@ class Jobs:
         if self.waiting() >= self._most:
             raise Refused(f"{self._most} jobs wait already: try later.", status=429, code="queue_full", wait=60)
 
+    def find(self, job: str, owner: str | None) -> dict[str, Any] | None:
+        """What a job was asked for; None where there is none of that owner."""
+        found = self.shelf.request(job) if re.fullmatch(r"job-[0-9a-f]{1,64}", job) else None
+        return None if found is None or found["owner"] != owner else found
+
     def request(self, job: str, owner: str | None) -> dict[str, Any]:
         """What a job was asked for. Raises `Refused` where there is none of that owner."""
-        found = self.shelf.request(job) if job.startswith("job-") and job[4:].isalnum() else None
-        if found is None or found["owner"] != owner:
+        found = self.find(job, owner)
+        if found is None:
             raise Refused(f"There is no job {job[:40]!r}.", status=404, code="job_not_found")
         return found
 
@@ -161,6 +167,19 @@ class Jobs:
             "id": job, "object": "job", "status": state, "created": request["created"], "n": request["n"],
             "more_of": request.get("more_of"), "finished": finished, **said,
         }  # fmt: skip
+
+    def set_about(self, name: str, owner: str | None, param: str | None = None) -> dict[str, Any]:
+        """What a client is told of a set, by its id. param: that names it. Raises `Refused` where there is none of that
+        owner, or it is not complete."""
+        job = job_of(name)
+        if self.find(job, owner) is None:
+            raise Refused(f"There is no set {name[:40]!r}.", param, status=404, code="set_not_found")
+        about = self.about(job, owner)
+        if about["status"] != "completed":
+            message = f"The set {name[:40]} is not there: its job is {about['status']}."
+            raise Refused(message, param, status=404 if param is None else 409, code="set_incomplete")
+        made = {"id": name, "object": "set", "job": job, "created": about["created"], "data": about["data"]}
+        return {**about["set"], **made}
 
     def cancel(self, job: str, owner: str | None) -> dict[str, Any]:
         """A job that has ended stays as it is."""

@@ -14,8 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.parameters import Wanted
+from ctxrep_plugins.server.previews import Preview, previewing
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.turns import OnStep, Task, Tell
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 
 from ctxrep_edit import InputError
@@ -41,9 +43,9 @@ class Making:
         self.spread: Mapping[str, Any] = {}
         self.warnings: list[str] = []
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Queue[Edit | BaseException | None] = asyncio.Queue()
+        self._news: asyncio.Queue[Edit | Preview | BaseException | None] = asyncio.Queue()
         self._cancelled = threading.Event()
-        self._seen = set[int]()
+        self._seen = set[tuple[int, int | None]]()
         seed = secrets.randbelow(2**31)  # drawn here, so that a set that is begun anew is the same
         self.task = Task(functools.partial(make_set, wanted, seed), self._hear, self._cancelled.is_set, key)
         self.task.done.add_done_callback(self._end)
@@ -52,12 +54,15 @@ class Making:
         """Nobody waits any longer: the run ends at the end of its step."""
         self._cancelled.set()
 
-    def _hear(self, edit: Edit) -> None:
+    def _hear(self, news: Edit | Preview) -> None:
         """What the worker tells, in its thread; one that begins anew tells again what was told."""
-        if edit.index not in self._seen:
-            self._seen.add(edit.index)
-            self.patches = -(-edit.image.width * edit.image.height // PATCH)
-            self._tell(edit)
+        what = (news.index, news.number if isinstance(news, Preview) else None)
+        if what in self._seen:
+            return
+        self._seen.add(what)
+        if not isinstance(news, Preview):
+            self.patches = -(-news.image.width * news.image.height // PATCH)
+        self._tell(news)
 
     def _end(self, done: Future[Any]) -> None:
         error = done.exception()
@@ -65,12 +70,13 @@ class Making:
             self.edits, self.spread, self.warnings = done.result()
         self._tell(error)
 
-    def _tell(self, news: Edit | BaseException | None) -> None:
+    def _tell(self, news: Edit | Preview | BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-    async def finished(self) -> AsyncIterator[Edit]:
-        """Each edit as soon as it is finished; raises what ended the run. Afterwards `edits` is the set."""
+    async def finished(self) -> AsyncIterator[Edit | Preview]:
+        """Each edit as soon as it is finished, its previews before; raises what ended the run. Afterwards `edits` is
+        the set."""
         while (news := await self._news.get()) is not None:
             if isinstance(news, BaseException):
                 raise news
@@ -80,8 +86,8 @@ class Making:
 def make_set(
     wanted: Wanted, seed: int, pipeline: Any, tell: Tell, on_step: OnStep
 ) -> tuple[EditSet, Mapping[str, Any], list[str]]:
-    """Makes the edits, in the worker's process, and tells each: the set, how far its edits differ, and the warnings.
-    seed: where none is wanted."""
+    """Makes the edits, in the worker's process, and tells each, and its previews: the set, how far its edits differ,
+    and the warnings. seed: where none is wanted."""
     from ctxrep_edit import stream_edits
 
     warnings = list[str]()
@@ -89,7 +95,9 @@ def make_set(
         check_heard(pipeline, wanted.options)
         made = stream_edits(
             wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
-            on_step=on_step, **{"seed": seed, **wanted.options},
+            references=wanted.references, unlike=edits_of(wanted.places), on_step=on_step,
+            on_preview=previewing(wanted.previews, wanted.form, tell) if wanted.previews else None,
+            **{"seed": seed, **wanted.options},
         )  # fmt: skip
         for edit in made:
             tell(edit)

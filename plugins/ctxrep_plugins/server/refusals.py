@@ -16,6 +16,13 @@ HOPELESS = ("time_limit", "worker_ended")
 """Codes of what was tried often enough."""
 
 
+CALLED = {
+    "instruction": "prompt", "check": "preserve", "references": "image", "reference": "image",
+    "on_preview": "partial_images",
+}  # fmt: skip
+"""Parameters by what the library calls them."""
+
+
 class Refused(InputError):
     """A request that is refused. param: the parameter at fault; code: for programs; wait: seconds to `Retry-After`."""
 
@@ -54,9 +61,7 @@ def refusal(error: BaseException, request_id: str, known: Collection[str] = ()) 
 
 def param_in(message: str, known: Collection[str]) -> str | None:
     """The parameter that a message of the library speaks of."""
-    words = [
-        {"instruction": "prompt", "check": "preserve"}.get(word, word) for word in re.findall(r"[A-Za-z_]+", message)
-    ]
+    words = [CALLED.get(word, word) for word in re.findall(r"[A-Za-z_]+", message)]
     return next((word for word in words if word in known), None)
 
 

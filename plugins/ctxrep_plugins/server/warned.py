@@ -44,6 +44,6 @@ def told(other: Callable[[str], None]) -> Iterator[None]:
 
 
 def _ours() -> list[type[Warning]]:
-    from ctxrep_edit import BrokenColourProfile, OutsideItsWorld, TruncatedInstruction
+    from ctxrep_edit import BrokenColourProfile, OutsideItsWorld, TruncatedInstruction, Uncalibrated
 
-    return [BrokenColourProfile, OutsideItsWorld, TruncatedInstruction]
+    return [BrokenColourProfile, OutsideItsWorld, TruncatedInstruction, Uncalibrated]
