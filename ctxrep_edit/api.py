@@ -29,7 +29,8 @@ def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), seed: int | None = None, steps: int | None = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), like: Edit | None = None,
+    spread: float | None = None, seed: int | None = None, steps: int | None = None,
     mask: ImageLike | None = None, instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
@@ -50,6 +51,8 @@ def diverse_edit(
         repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
     unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too; see
         `EditSet.more`.
+    like: an edit of an earlier set of this picture and instruction, of which these are to be variations. spread: how
+        far from it they may be, 0 (the edit itself) to 1 (as without `like`); None: 0.3. See `EditSet.like`.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
@@ -88,7 +91,8 @@ def diverse_edit(
         "group": group,
         "device": device, "dtype": dtype, "options": pipeline_kwargs,
     }  # fmt: skip
-    return stream(asked, n, each=False, seed=seed, unlike=unlike, progress=progress, on_step=on_step).finish()
+    now = {"seed": seed, "unlike": unlike, "like": like, "spread": spread, "progress": progress, "on_step": on_step}
+    return stream(asked, n, each=False, **now).finish()
 
 
 def stream_edits(
