@@ -41,6 +41,8 @@ class Bank:
     their velocity pointed at when they were chosen from a pool, (numbers,) on the host. noises: of the kept ones, by
     number, what they started from, where that is more than a seed; see `sampling.noise.Noise`.
 
+    passing: those of the turns before, in the call of the transformer under way.
+
     turn: which particles of the run under way pass through the transformer, where not all of them do at once; those
     before them, whose tokens are noted, repel them too. last: whether no others follow, so that theirs need not be
     noted. noted: whether any were.
@@ -59,6 +61,7 @@ class Bank:
     noting: bool = True
     kept: dict[int, Memory] = field(default_factory=dict)
     made: list[Memory] = field(default_factory=list)
+    passing: list[Memory] = field(default_factory=list)
     clean: dict[int, Tensor] = field(default_factory=dict)
     noises: dict[int, Any] = field(default_factory=dict)
     turn: range | None = None
@@ -67,7 +70,6 @@ class Bank:
     on_disk: bool = False
     expected: int = 0
     spare: bool = False
-    _passing: list[Memory] = field(default_factory=list)
     _clean: Sequence[Tensor] = ()
     _noises: Sequence[Any] = ()
 
@@ -108,7 +110,7 @@ class Bank:
 
     def drop(self) -> None:
         """Forgets the run under way, which came to nothing."""
-        self.made, self._passing, self._clean, self._noises, self.turn, self.last = [], [], (), (), None, False
+        self.made, self.passing, self._clean, self._noises, self.turn, self.last = [], [], (), (), None, False
 
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
@@ -120,24 +122,24 @@ class Bank:
         what is to be noted will not fit.
         """
         if self.turn and not self.last:
-            self._note(self._passing, place, parts)
+            self._note(self.passing, place, parts)
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
         for row in range(self.turn.start if self.turn else 0):
-            others[f"particle {row}"] = self._passing[row]
+            others[f"particle {row}"] = self.passing[row]
         rows = _at(place, others, parts)
         joined, first = [], 0
         for part in parts:
             width = part.tokens.shape[2]
             joined.append(replace(part, before=[row[first : first + part.length, :width] for row in rows]))
             first += part.length
-        moved, *scores = repel_parts(joined, fixed=len(rows) + fixed, **options)
+        moved, score, after = repel_parts(joined, fixed=len(rows) + fixed, **options)
         if self.noting:
             self._note(self.made, place, [replace(part, tokens=some) for part, some in zip(parts, moved, strict=True)])
-        return moved, *scores
+        return moved, score, after
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
-        self.turn, self.last, self._passing = None, False, []
+        self.turn, self.last, self.passing = None, False, []
 
     def _note(self, memories: list[Memory], place: Place, parts: Sequence[Part]) -> None:
         width = _width(parts)

@@ -96,8 +96,8 @@ def attach(
         too, and which notes the tokens of these; see `Bank`. batch_size: how many particles pass through the
         transformer at a time, each repelled from those before; None: all. With it the batch is one group. ranks: of
         torch.distributed, over which the particles that repel one another are spread, `particles` of them here; not
-        with a bank or a batch_size. steer: moves the tokens of each group before they repel, also with strength 0: given
-        the place (step, call, block, group) and, by stream, the tokens in scope, it returns the same with others.
+        with a bank or a batch_size. steer: moves the tokens of each group before they repel, also with strength 0:
+        given the place (step, call, block, group) and, by stream, the tokens in scope, it returns the same with others.
     Raises UnknownPipeline, InputError for an unknown scope or an instruction that is no mask, RepulsionError where one
     is attached already or beside a cache or context parallelism.
     """
@@ -118,7 +118,8 @@ def attach(
         raise InputError("Particles that are spread over ranks pass at once: leave bank and batch_size out.")
     if batch_size is not None:
         bank = Bank(noting=False) if bank is None else bank
-    run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank, ranks, steer)
+    clock = Clock(adapter, pipeline)
+    run = Attachment(adapter, settings, particles, checked_words(instruction), clock, bank, ranks, steer)
     transformer = adapter.transformer(pipeline)
     with _attaching:
         if is_repelled(transformer):

@@ -63,7 +63,8 @@ def write_bank(edits: EditSet, file: Path) -> None:
     stated = {
         "arguments": {name: _plain(name, value) for name, value in arguments.items()},
         "seeds": [edit.seed for edit in edits], "credits": dict(source.credits), "next_seed": asked.next_seed,
-        "repels": asked.repels, "kind": dict(kind), "noises": [edit.trace.noise if edit.trace else None for edit in edits],
+        "repels": asked.repels, "kind": dict(kind),
+        "noises": [edit.trace.noise if edit.trace else None for edit in edits],
     }  # fmt: skip
     # joined sets may hold one tensor twice, which a file may not
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}

@@ -137,8 +137,8 @@ class EditSet(Sequence[Edit]):
         """n variations of one edit: near to it, and repelled from one another. Their seeds are unused ones, whose noise
         is mixed with that of the edit.
 
-        edit: its place in this set, or an edit of this picture, instruction, model and size. spread: 0, the edit itself,
-        to 1, edits that have nothing of it. pipeline: as for `more`.
+        edit: its place in this set, or an edit of this picture, instruction, model and size. spread: 0, the edit
+        itself, to 1, edits that have nothing of it. pipeline: as for `more`.
 
         Raises InputError as `more` does, and for an edit that left no contextual tokens.
         """

@@ -66,7 +66,8 @@ def turned(one: Tensor, other: Tensor, share: float) -> Tensor:
     if angle < 1e-6:
         return one
     way = torch.sin((1 - share) * angle) * x / norms[0] + torch.sin(share * angle) * y / norms[1]
-    return (way / torch.sin(angle) * ((1 - share) * norms[0] + share * norms[1])).view_as(one).to(one)
+    mixed: Tensor = way / torch.sin(angle) * ((1 - share) * norms[0] + share * norms[1])
+    return mixed.view_as(one).to(one)
 
 
 def plain(noise: Any) -> Noise | None:

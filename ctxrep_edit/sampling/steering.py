@@ -64,8 +64,7 @@ class Between(Steering):
     """A walk through contextual space: tokens and noise of `one` moved towards those of `other`, and past them.
 
     shares: of the way, one for each candidate; 0 is `one`, 1 is `other`. first: seed of the run, which says which
-    candidates a batch has. Tokens move in a straight line (Dahary et al. 2026, section 4, interpolate them so), noise on
-    an arc.
+    candidates a batch has. Tokens move in a straight line, noise on an arc; see Dahary et al. 2026, section 4.
     """
 
     name = "between"
@@ -85,7 +84,8 @@ class Between(Steering):
             way = torch.lerp(start.double(), end.double(), t)  # (n, selected, width)
             return _with(parts, way)
 
-        with self.at_work(run, steer, between(*map(noise_of, self.edits), shares), share=0.0):
+        one_noise, other_noise = (noise_of(edit) for edit in self.edits)
+        with self.at_work(run, steer, between(one_noise, other_noise, shares), share=0.0):
             return run.call()
 
 
@@ -160,8 +160,8 @@ def _had(memory: Memory, place: Place, parts: Sequence[Part]) -> Tensor:
     if had is None or had.shape[0] != selected:
         raise RepulsionError(
             f"After hooked block {place[2]} in step {place[0]} {selected} tokens are to be moved, but the edit that "
-            f"they are moved to has {'none' if had is None else had.shape[0]} there: steer with the size, scope, window, "
-            "guidance and instruction that it was made with."
+            f"they are moved to has {'none' if had is None else had.shape[0]} there: steer with the size, scope, "
+            "window, guidance and instruction that it was made with."
         )
     return had.to(parts[0].tokens.device)
 

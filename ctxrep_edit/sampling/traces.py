@@ -27,8 +27,8 @@ LOOKED_AT = 16
 @dataclass(frozen=True)
 class Trace:
     """memory: the contextual tokens that a candidate had. clean: the clean latents, (numbers,), by which a pool is
-    chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it. noise: what it
-    started from; None where that is its seed."""
+    chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it. noise: what
+    it started from; None where that is its seed."""
 
     memory: Memory
     clean: Tensor | None
