@@ -45,13 +45,14 @@ class Steering(Strategy):
     @contextmanager
     def at_work(self, run: Run, steer: Steer, noises: Sequence[Noise], share: float) -> Iterator[Attachment]:
         """In it, `run.call` makes candidates from these noises, one for each generator, whose tokens `steer` moves
-        before they repel one another with this share of the strength."""
+        before they repel one another with this share of the strength, less than all of it without an anchor."""
         generators = run.arguments["generator"]
         drawn = Drawn(dict(zip(generators, noises, strict=True)))
         if run.bank is not None:
             run.bank.started(noises)
         eta = None if run.settings.eta is None else run.settings.eta * share
-        settings = replace(run.settings, strength=run.settings.strength * share, eta=eta)
+        anchor = run.settings.anchor and share == 1
+        settings = replace(run.settings, strength=run.settings.strength * share, eta=eta, anchor=anchor)
         with repelled(
             run.pipeline, settings, particles=run.n, instruction=run.instruction, adapter=run.adapter, bank=run.bank,
             steer=steer,

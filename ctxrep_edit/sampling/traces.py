@@ -88,7 +88,7 @@ def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any],
     for number, (name, trace) in enumerate(chosen, -len(chosen)):
         if trace is None:
             raise InputError(
-                f"{name} has left no contextual tokens: it is plain, given, or of a set whose bank was "
+                f"{name} has left no contextual tokens to be moved by: it is plain, given, or of a set whose bank was "
                 "too large to be kept or is not saved beside it. Make the set with bank='memory' or 'disk', and save "
                 "it with bank=True."
             )

@@ -2,14 +2,14 @@
 
 walk: of each set, two right edits with different answers, and seven pictures from one to the other: through contextual
 space (`EditSet.between`), by tokens from the noise of the first alone, by noise alone, and in latents, straight or on
-an arc, from those that both had at the end of the window. Printed are, of the five on the way, the share right and LPIPS
-outside, and of the seven, how often the nearest answer changes, how many right ones are neither end's, and the largest
-step beside the distance of the ends.
+an arc, from those that both had at the end of the window. Printed are, of the five on the way, the share right and
+LPIPS outside, and of the seven, how often the nearest answer changes, how many right ones are neither end's, and the
+largest step beside the distance of the ends.
 
 like: variations of one right edit at several spreads, three each: the mean distance to it, share right, and the rank
 correlation of spread and distance. "tokens" and "noise" pull just these towards the edit.
 
---model NAME, repeatable; --folder FOLDER for other photographs; --trials FILE keeps what is done, and goes on from it.
+--model NAME and --way NAME, repeatable; --folder FOLDER for other photographs; --trials FILE keeps what is done, and goes on from it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def start(task: Task, pipeline: Any) -> tuple[EditSet, dict[int, Tensor], Judge,
     return edits, latents, judge, [judge(image) for image in pictures(edits)]
 
 
-def walks(task: Task, pipeline: Any) -> Iterator[dict[str, Any]]:
+def walks(task: Task, pipeline: Any, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     edits, latents, judge, rulings = start(task, pipeline)
     right = [i for i, ruling in enumerate(rulings) if ruling.right]
     pair = next(((i, j) for i in right for j in right if i < j and rulings[i].answer != rulings[j].answer), None)
@@ -118,6 +118,8 @@ def walks(task: Task, pipeline: Any) -> Iterator[dict[str, Any]]:
         ("contextual", Between), ("tokens, one noise", OneNoise), ("noise alone", NoiseAlone),
         ("latents, straight", InLatents), ("latents, arc", InLatents),
     ):  # fmt: skip
+        if only and name not in only:
+            continue
         way = kind(one, other, SHARES, 0)
         way.ends, way.last, way.arc = ends, last, name.endswith("arc")
         walk = pictures(
@@ -145,13 +147,15 @@ def walks(task: Task, pipeline: Any) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def variations(task: Task, pipeline: Any) -> Iterator[dict[str, Any]]:
+def variations(task: Task, pipeline: Any, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     edits, _, judge, rulings = start(task, pipeline)
     liked = next((i for i in range(5, 0, -1) if rulings[i].right), None)
     if liked is None:
         return
     embedder, picture = EMBEDDERS.get("alexnet-layout"), pictures(edits)[liked : liked + 1]
     for name, kind in (("both", Like), ("noise", LikeByNoise), ("tokens", LikeByTokens)):
+        if only and name not in only:
+            continue
         for spread in SPREADS:
             near = diverse_edit(
                 task.picture, task.request.text, 3, pipeline=pipeline, seed=task.seed + 100, oversample=1, bank="off",
@@ -218,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["walk", "like"])
     parser.add_argument("--model", action="append")
+    parser.add_argument("--way", action="append")
     parser.add_argument("--photos", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
@@ -233,7 +238,7 @@ def main() -> None:
             key = f"{task.photo} {task.request.edit.name}"
             if task.request.pins or key in done:
                 continue
-            done[key] = list((walks if asked.what == "walk" else variations)(task, pipeline))
+            done[key] = list((walks if asked.what == "walk" else variations)(task, pipeline, asked.way))
             if file:
                 with file.open("a") as stream:
                     stream.write(json.dumps([key, done[key]]) + "\n")
