@@ -158,8 +158,7 @@ def plan(
         raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
-    mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve, also)
-    mover = likened(mover, like, spread, group)
+    mover, checks = likened(catalog.STRATEGIES.get(strategy), like, spread, group), checks_named(preserve, also)
     check_policy(on_unfaithful, retries, checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:

@@ -9,7 +9,10 @@ largest step beside the distance of the ends.
 like: variations of one right edit at several spreads, three each: the mean distance to it, share right, and the rank
 correlation of spread and distance. "tokens" and "noise" pull just these towards the edit.
 
---model NAME and --way NAME, repeatable; --folder FOLDER for other photographs; --trials FILE keeps what is done, and goes on from it.
+sheet: a walk and variations of an edit of scikit-image's astronaut, as one picture: docs/images/steering.png.
+
+--model NAME and --way NAME, repeatable; --folder FOLDER for other photographs; --trials FILE keeps what is done, and
+goes on from it.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ctxrep_edit import EMBEDDERS, EditSet, Run, diverse_edit, load_pipeline, lpips_maps, to_tensor
+from ctxrep_edit import EMBEDDERS, EditSet, Run, contact_sheet, diverse_edit, load_pipeline, lpips_maps, to_tensor
 from ctxrep_edit.sampling.noise import turned
 from ctxrep_edit.sampling.steering import Between, Like
 
@@ -173,6 +176,16 @@ def variations(task: Task, pipeline: Any, only: Sequence[str] | None) -> Iterato
             }  # fmt: skip
 
 
+def sheet() -> None:
+    from skimage import data
+
+    pipeline = load_pipeline("sd3-nano", progress=False)
+    edits = diverse_edit(data.astronaut(), "add a frame", 4, pipeline=pipeline, seed=4, **PLAIN)
+    rows = [edits.row("diverse_edit"), edits.between(1, 3, 6, progress=False).row("between(1, 3, count=6)")]
+    rows += [edits.like(1, 3, spread=some, progress=False).row(f"like(1, 3, spread={some})") for some in (0.3, 0.6)]
+    contact_sheet(rows).quantize(128).save("docs/images/steering.png", optimize=True)
+
+
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     from scipy.stats import spearmanr
 
@@ -220,7 +233,7 @@ def told(what: str, rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["walk", "like"])
+    parser.add_argument("what", choices=["walk", "like", "sheet"])
     parser.add_argument("--model", action="append")
     parser.add_argument("--way", action="append")
     parser.add_argument("--photos", type=int, default=2)
@@ -228,6 +241,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--trials", type=Path)
     asked = parser.parse_args()
+    if asked.what == "sheet":
+        sheet()
+        return
     crops = read_folder(asked.folder) if asked.folder else held_out()
     for model in asked.model or ("kontext-nano", "sd3-nano"):
         pipeline, done = load_pipeline(model, progress=False), {}
@@ -235,7 +251,7 @@ def main() -> None:
         if file and file.exists():
             done = dict(json.loads(line) for line in file.read_text().splitlines())
         for task in tasks(crops, asked.photos, asked.seed):
-            key = f"{task.photo} {task.request.edit.name}"
+            key = f"{task.photo} {task.request.edit.name} {asked.way or 'all'}"
             if task.request.pins or key in done:
                 continue
             done[key] = list((walks if asked.what == "walk" else variations)(task, pipeline, asked.way))
