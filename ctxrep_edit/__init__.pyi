@@ -23,7 +23,7 @@ from .plugins.catalog import CHECKS, EMBEDDERS, EXPORTERS, MODELS, STRATEGIES, a
 from .plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Run, Strategy, Verdict
 from .plugins.hookspecs import API_VERSION, hookimpl
 from .plugins.loading import BrokenPlugin, register, unregister
-from .plugins.profiles import default_settings
+from .plugins.profiles import calibration_file, default_settings
 from .repulsion.ascent import vendi_score
 from .repulsion.attachment import Attachment
 from .repulsion.bank import Bank
@@ -36,6 +36,8 @@ from .results.making import EditStream
 from .results.png import encode_png
 from .results.sheet import contact_sheet
 from .results.valid_json import encode_json
+from .sampling.defaults import Uncalibrated
+from .sampling.forming import Forming
 from .sampling.pipelines import OutsideItsWorld, load_pipeline
 from .sampling.run import round_trip
 from .sampling.truncation import TruncatedInstruction
@@ -68,6 +70,7 @@ __all__ = [
     "Embedder",
     "Evidence",
     "Exporter",
+    "Forming",
     "ImageLike",
     "InputError",
     "ModelError",
@@ -82,6 +85,7 @@ __all__ = [
     "Scope",
     "Strategy",
     "TruncatedInstruction",
+    "Uncalibrated",
     "Unfaithful",
     "UnknownPipeline",
     "Verdict",
@@ -92,6 +96,7 @@ __all__ = [
     "attach",
     "before_each_call",
     "brought_down",
+    "calibration_file",
     "contact_sheet",
     "default_settings",
     "detach",

@@ -12,15 +12,16 @@ from ctxrep_edit import __version__
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.given import read_given
 from ctxrep_edit.faithfulness.judgement import checks_named
-from ctxrep_edit.imaging import ImageLike, Source, read_source
+from ctxrep_edit.imaging import ImageLike, Source, read_references, read_source
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.results.assembly import assemble
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.results.making import EditStream, on_the_cpu, stream
-from ctxrep_edit.sampling.asked import BankKind, OnUnfaithful
+from ctxrep_edit.sampling.asked import BankKind, Distinct, OnUnfaithful
+from ctxrep_edit.sampling.candidates import Candidates
+from ctxrep_edit.sampling.forming import OnPreview
 from ctxrep_edit.sampling.plan import plan
-from ctxrep_edit.sampling.rounds import Candidates
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.settings import Repulsion
 
@@ -30,12 +31,13 @@ def diverse_edit(
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
     repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), like: Edit | None = None,
-    spread: float | None = None, seed: int | None = None, steps: int | None = None,
-    mask: ImageLike | None = None, instruction_mask: Any = None,
+    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
+    references: Sequence[ImageLike] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
-    on_step: OnStep | None = None, **pipeline_kwargs: Any,
+    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
+    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
+    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None,
+    **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 
@@ -57,6 +59,8 @@ def diverse_edit(
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
         transparency, transparent), in the image's aspect; inpainting pipelines are given it too.
+    references: further pictures that the instruction speaks of, in its order, each of its own size, for pipelines that
+        take several; `Adapter.references` says how many.
     preserve: "auto" asks `DEFAULT_CHECKS`, and those of an embedded model, whether what should not change has; "off"
         needs no LPIPS weights; or the checks to ask, by name or as objects of your own, all of which an edit must pass.
     realign: move edits back that came back shifted or zoomed. restore: put the source's own pixels back outside the
@@ -66,6 +70,10 @@ def diverse_edit(
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
         again, at most `retries` times, each time from other noise and repelled from the kept ones, and then returns
         them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
+    distinct: "retry" makes edits again that repeat another, as `EditSet.distinct` counts, in the same rounds: a new one
+        is taken that passes the checks and repeats none, or the old one stays. A set of four or more, of which
+        three quarters are one edit, is left as it is, as the words then leave nothing open; the recipe says `agreed`.
+        It needs the LPIPS weights. "count": none is made again.
     batch_size: how many candidates are made at once, 1 to n; those of a batch are repelled from one another and from
         all of the batches before. "auto" takes as many as fit by what one candidate was measured to take on this
         pipeline; a batch that runs out of memory is made again as two halves. The recipe says what the `batches` were.
@@ -76,7 +84,9 @@ def diverse_edit(
         share of the n candidates, repelled from those of all ranks, and returns the whole set. They start at once,
         without oversampling. A rank that ends, or is silent for the group's time-out, ends the others with an error.
     device, dtype: for loading `model`; not with `pipeline`. progress: a progress bar on stderr.
-    on_step: called with (step, steps) after each step; an exception that it raises ends the run.
+    on_step: called with (step, steps) after each step; an exception that it raises ends the run. on_preview: likewise,
+        with a `Forming`, whose `pictures` are previews of the candidates of the batch, from the step on in which it is
+        known which of them go on; costs nothing but what is asked of it, and changes no edit.
     instruction_mask: with `prompt_embeds`, which of their tokens are words: bool (tokens,), a tensor, array or list.
     pipeline_kwargs: handed to the pipeline's call; `denoising_strength` is the `strength` of an inpainting pipeline.
 
@@ -84,20 +94,23 @@ def diverse_edit(
     them CtxrepError.
     """
     asked = {
-        "image": read_source(image), "instruction": instruction, "model": model, "pipeline": pipeline,
+        "image": read_source(image), "references": read_references(references), "instruction": instruction,
+        "model": model, "pipeline": pipeline,
         "strategy": strategy, "strength": strength, "scope": scope, "oversample": oversample, "repulsion": repulsion,
         "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
-        "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries, "batch_size": batch_size, "bank": bank,
-        "group": group,
-        "device": device, "dtype": dtype, "options": pipeline_kwargs,
+        "restore": restore, "on_unfaithful": on_unfaithful, "distinct": distinct, "retries": retries,
+        "batch_size": batch_size, "bank": bank, "group": group, "device": device, "dtype": dtype,
+        "options": pipeline_kwargs,
     }  # fmt: skip
-    now = {"seed": seed, "unlike": unlike, "like": like, "spread": spread, "progress": progress, "on_step": on_step}
-    return stream(asked, n, each=False, **now).finish()
+    return stream(
+        asked, n, each=False, seed=seed, unlike=unlike, like=like, spread=spread, progress=progress, on_step=on_step,
+        on_preview=on_preview,
+    ).finish()  # fmt: skip
 
 
 def stream_edits(
     image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit] = (),
-    progress: bool = True, on_step: OnStep | None = None, **options: Any,
+    progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None, **options: Any,
 ) -> EditStream:  # fmt: skip
     """`diverse_edit`, but each edit as soon as its batch is made and judged:
 
@@ -111,7 +124,10 @@ def stream_edits(
     asked = {name: value for name, value in options.items() if name in known and name != "options"}
     others = {name: value for name, value in options.items() if name not in asked}
     asked |= {"image": read_source(image), "instruction": instruction, "options": others}
-    return stream(asked, n, seed=seed, unlike=unlike, progress=progress, on_step=on_step)
+    asked["references"] = read_references(asked.get("references", ()))
+    now = {name: asked.pop(name) for name in ("like", "spread") if name in asked}  # of this run alone
+    now |= {"seed": seed, "unlike": unlike, "progress": progress, "on_step": on_step, "on_preview": on_preview}
+    return stream(asked, n, **now)
 
 
 def assess(

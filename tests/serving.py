@@ -25,7 +25,7 @@ class Place:
     """Where a server is, and what it logs. client: the stock one, which does not try again."""
 
     url: str
-    worker: Any
+    workers: Any
     log: io.StringIO
     key: str = "none"
     client: openai.OpenAI = field(init=False)
@@ -46,23 +46,23 @@ def serving(
     folder: Path, keys: Mapping[str, str] | None = None, limits: Limits | None = None, queue: int = 8, **options: Any
 ) -> Iterator[Place]:
     log = io.StringIO()
-    options |= {"model": str(folder), "queue": queue, "device": "cpu", "log": logger(log)}
+    options = {"devices": ("cpu",), **options, "model": str(folder), "queue": queue, "log": logger(log)}
     made = server("127.0.0.1", 0, keys, limits or Limits(), **options)
     thread = threading.Thread(target=made.run, name="server")
-    made.service.worker.start()
+    made.service.workers.start()
     thread.start()
     try:
-        until(lambda: made.started and made.service.worker.ready)
+        until(lambda: made.started and made.service.workers.ready, seconds=120)
         port = made.servers[0].sockets[0].getsockname()[1]
-        yield Place(f"http://127.0.0.1:{port}", made.service.worker, log)
+        yield Place(f"http://127.0.0.1:{port}", made.service.workers, log)
     finally:
         made.should_exit = True
         thread.join(30)
-        made.service.worker.stop()
+        made.service.workers.stop()
         assert not thread.is_alive()
 
 
-def until(true: Any, seconds: float = 30) -> None:
+def until(true: Any, seconds: float = 60) -> None:
     """Waits until something is so."""
     end = time.monotonic() + seconds
     while not true():

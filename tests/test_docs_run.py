@@ -14,7 +14,7 @@ import pages
 import pytest
 import skimage
 from click.testing import CliRunner
-from ctxrep_plugins import bench, server
+from ctxrep_plugins import batch, bench, server
 from diffusers import DiffusionPipeline
 from PIL import Image
 from serving import serving
@@ -96,6 +96,7 @@ def commands(desk: Path) -> Iterator[click.Group]:
     before = {group: dict(group.commands) for group in (cli.cli, cli.bench)}
     bench.ctxrep_commands(cli.bench)
     server.ctxrep_commands(cli.cli)
+    batch.ctxrep_commands(cli.cli)
     pages.run(pages.PLUGINS / "commands.md")["ctxrep_commands"](cli.cli, cli.bench)
     yield cli.cli
     for group, known in before.items():

@@ -14,18 +14,18 @@ import ctxrep_edit.testing
 ROOT = Path(__file__).parent.parent
 PUBLIC = """
     API_VERSION Adapter Attachment Bank BrokenColourProfile BrokenPlugin CHECKS Case Check Clock CtxrepError
-    DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EditStream EmbeddedModel Embedder Evidence Exporter ImageLike
-    InputError MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError Repulsion
-    RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Unfaithful UnknownPipeline Verdict
-    WeightsError adapter_for alexnet_features assess attach before_each_call brought_down contact_sheet
-    default_settings detach diverse_edit encode_json encode_png ensure_weights hookimpl judge load_pipeline
-    lpips_distance lpips_map lpips_maps luma orientation read_image register repelled round_trip stream_edits
-    to_tensor unregister vendi_score write_bank
+    DEFAULT_CHECKS EMBEDDERS EXPORTERS Edit EditSet EditStream EmbeddedModel Embedder Evidence Exporter Forming
+    ImageLike InputError MIN_LPIPS_SIDE MODELS ModelError OutputError OutsideItsWorld PipelineBusy PluginError
+    Repulsion RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Uncalibrated Unfaithful
+    UnknownPipeline Verdict WeightsError adapter_for alexnet_features assess attach before_each_call brought_down
+    calibration_file contact_sheet default_settings detach diverse_edit encode_json encode_png ensure_weights hookimpl
+    judge load_pipeline lpips_distance lpips_map lpips_maps luma orientation read_image register repelled round_trip
+    stream_edits to_tensor unregister vendi_score write_bank
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance measured_on draws_unasked decodes_fewer batch "
     "references may_lack classes transformer scope latents timestep guided text_length image_length generated denoises "
-    "rows instruction encode decode size arguments",
+    "rows instruction check_call encode decode unpacked size arguments",
     "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",

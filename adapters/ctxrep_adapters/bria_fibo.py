@@ -7,7 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, SINGLE, TWO_LISTS, VideoAutoencoder, asked, first_frame, resized
+from ctxrep_adapters.shared import (
+    CAUTIOUS,
+    DOUBLE,
+    SINGLE,
+    TWO_LISTS,
+    VideoAutoencoder,
+    asked,
+    check_guidance,
+    first_frame,
+    resized,
+)
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -68,6 +78,9 @@ class BriaFiboEdit(VideoAutoencoder):
         known = pipeline_bria_fibo_edit.PREFERRED_RESOLUTION[AREA]
         wide, high = min(known, key=lambda size: abs(size[0] / size[1] - width / height))
         return wide, high
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         from diffusers.pipelines.bria_fibo.pipeline_bria_fibo_edit import is_valid_edit_json

@@ -53,6 +53,9 @@ class FluxFill(FluxInpaint):
     name = "flux1-fill"
     pipelines = ("FluxFillPipeline",)
 
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """It is guided by distillation alone, and takes no negative prompt."""
+
 
 @hookimpl
 def ctxrep_adapters() -> Iterable[Adapter]:

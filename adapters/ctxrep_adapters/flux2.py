@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, first_frame, mask_of, resized, words_in_turn
 
-from ctxrep_edit import Adapter, Request, hookimpl
+from ctxrep_edit import Adapter, InputError, Request, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 ctxrep_api = "1.0"
 LENGTH = 512  # of the pipelines' max_sequence_length
+LEAST, NARROWEST = 64, 8  # pixels a side, and length in widths, that the pipelines take
 CHAT = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}  # as the pipelines ask for it
 
 
@@ -45,18 +47,40 @@ class Flux2Klein(Adapter):
 
         return words_in_turn(pipeline.tokenizer, turn, prompt, length)
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        unit, norm = pipeline.vae_scale_factor * 2, pipeline.vae.bn
+        high, wide = size[1] // unit, size[0] // unit
+        spread = latents.transpose(1, 2).unflatten(2, (high, wide))  # (n, channels, h, w), of patches of 2 x 2
+        spread_of = (norm.running_var + pipeline.vae.config.batch_norm_eps).sqrt()
+        mean, deviation = (of.view(1, -1, 1, 1).to(spread) for of in (norm.running_mean, spread_of))
+        unpatched: torch.Tensor = pipeline._unpatchify_latents(spread * deviation + mean)
+        return unpatched.to(pipeline.vae.dtype)
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         return by_area(width, height, pipeline.vae_scale_factor * 2)
 
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        if (options.get("guidance_scale") or 1) > 1 and getattr(pipeline.config, "is_distilled", False):
+            raise InputError(
+                f"guidance_scale has no effect: this {type(pipeline).__name__} is distilled to few steps and never "
+                "guides. Leave it out."
+            )
+
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
+        _check_narrow(request.image, "image")
         others = [self.fitted(pipeline, picture) for picture in request.references]
         return asked(request, [resized(request), *others])
 
     def fitted(self, pipeline: Any, picture: Image.Image) -> Image.Image:
-        """A further picture in a size of which the pipeline crops nothing."""
+        """A further picture in a size of which the pipeline crops nothing, and that it does not refuse. Raises
+        InputError for one that is too narrow."""
+        _check_narrow(picture, "a further picture")
         width, height = picture.size
         size = self.size(pipeline, width, height)
-        return picture.resize(size) if width * height > size[0] * size[1] else picture
+        if width * height > size[0] * size[1]:
+            return picture.resize(size)
+        grown = LEAST / min(width, height)
+        return picture if grown <= 1 else picture.resize((ceil(width * grown), ceil(height * grown)))
 
 
 class Flux2(Flux2Klein):
@@ -106,6 +130,15 @@ class Flux2KleinInpaint(Flux2Klein):
         for picture in request.references:
             out["image_reference"] = self.fitted(pipeline, picture)
         return out
+
+
+def _check_narrow(picture: Image.Image, name: str) -> None:
+    width, height = picture.size
+    if max(width, height) > NARROWEST * min(width, height):
+        raise InputError(
+            f"{name} is {width} x {height} pixels, but FLUX.2 takes none that is more than {NARROWEST} times "
+            "as long as wide: give a part of it."
+        )
 
 
 @hookimpl

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ctxrep_adapters.shared import check_guidance, of_packed
+
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
 if TYPE_CHECKING:
@@ -80,12 +82,18 @@ class FluxKontext(Adapter):
         mask: torch.Tensor = tokens.attention_mask[0].bool()
         return mask
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return of_packed(pipeline, latents, size)
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 
         w, h = min(PREFERRED_KONTEXT_RESOLUTIONS, key=lambda s: abs(width / height - s[0] / s[1]))
         unit = pipeline.vae_scale_factor * 2
         return w // unit * unit, h // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         from PIL.Image import Resampling

@@ -6,7 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, VideoAutoencoder, asked, of_its_own_size, one_list, words_before
+from ctxrep_adapters.shared import (
+    CAUTIOUS,
+    VideoAutoencoder,
+    asked,
+    check_guidance,
+    of_its_own_size,
+    one_list,
+    words_before,
+)
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -52,6 +60,9 @@ class JoyImageEdit(VideoAutoencoder):
         processor = getattr(pipeline, "vae_image_processor", pipeline.image_processor)
         high, wide = processor.get_default_height_width(None, height, width)
         return wide, high
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         return asked(request, of_its_own_size(self, pipeline, request))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, of_its_own_size, words_before
+from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, check_guidance, of_its_own_size, of_packed, words_before
 
 from ctxrep_edit import Adapter, InputError, Request, hookimpl
+
+if TYPE_CHECKING:
+    import torch
 
 ctxrep_api = "1.0"
 AREA = 1024 * 1024  # pixels at which the pipeline edits
@@ -38,12 +41,18 @@ class LongCatImageEdit(Adapter):
         left = pipeline.tokenizer.padding_side == "left"
         return words_before(0 if left else pipeline.tokenizer_max_length - words, words)
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return of_packed(pipeline, latents, size)
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.longcat_image import pipeline_longcat_image_edit
 
         wide, high = pipeline_longcat_image_edit.calculate_dimensions(AREA, width / height)
         unit = pipeline.vae_scale_factor * 2
         return int(wide) // unit * unit, int(high) // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         words, most = _count(pipeline, request.instruction), pipeline.tokenizer_max_length

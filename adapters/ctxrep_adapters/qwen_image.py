@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, VideoAutoencoder, asked, mask_of, of_its_own_size, one_list, words_before
+from ctxrep_adapters.shared import (
+    CAUTIOUS,
+    VideoAutoencoder,
+    asked,
+    check_guidance,
+    mask_of,
+    of_its_own_size,
+    one_list,
+    words_before,
+)
 
 from ctxrep_edit import Adapter, Request, hookimpl
+
+if TYPE_CHECKING:
+    import torch
 
 ctxrep_api = "1.0"
 AREA = 1024 * 1024  # pixels of the source as the pipelines look at it
@@ -40,12 +52,22 @@ class QwenImageEdit(VideoAutoencoder):
         words, tail = (len(pipeline.tokenizer(text)["input_ids"]) for text in (prompt, after))
         return words_before(tail, words)
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        spread = pipeline._unpack_latents(latents, size[1], size[0], pipeline.vae_scale_factor)
+        about = pipeline.vae.config  # spread is (n, channels, 1, h, w)
+        mean, deviation = (spread.new_tensor(of).view(1, -1, 1, 1, 1) for of in (about.latents_mean, about.latents_std))
+        scaled: torch.Tensor = spread * deviation + mean
+        return scaled.to(pipeline.vae.dtype)
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 
         wide, high, _ = pipeline_qwenimage_edit.calculate_dimensions(AREA, width / height)
         unit = pipeline.vae_scale_factor * 2
         return int(wide) // unit * unit, int(high) // unit * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         return {**asked(request, request.image), "negative_prompt": " "}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ctxrep_adapters.shared import check_guidance, of_scaled
+
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class _StableDiffusion3(Adapter):
         )
         return torch.cat([clip, t5])
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return of_scaled(pipeline, latents)
+
     def side(self, pipeline: Any) -> int:
         """Of a square picture, in pixels; pictures of other aspects have its area."""
         return SIDE
@@ -74,6 +79,9 @@ class _StableDiffusion3(Adapter):
         unit = pipeline.vae_scale_factor * pipeline.patch_size
         scale = self.side(pipeline) / (width * height) ** 0.5
         return max(1, round(width * scale / unit)) * unit, max(1, round(height * scale / unit)) * unit
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         from PIL.Image import Resampling
@@ -155,6 +163,15 @@ class Instruct(_StableDiffusion3):
         # UltraEdit was trained at 512 on a transformer that still states the 1024 of SD3; a smaller one states its own
         stated: int = pipeline.default_sample_size * pipeline.vae_scale_factor
         return min(INSTRUCT_SIDE, stated)
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        super().check_call(pipeline, arguments, options)
+        scale = arguments.get("guidance_scale")
+        if (options.get("image_guidance_scale") or 1) > 1 and scale is not None and scale <= 1:
+            raise InputError(
+                f"image_guidance_scale has no effect: {type(pipeline).__name__} guides where guidance_scale is above "
+                f"1, and it is {scale:g}. Give guidance_scale, or leave image_guidance_scale out."
+            )
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         out = super().arguments(pipeline, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,32 @@ def asked(request: Request, image: Any, *, sized: bool = True) -> dict[str, Any]
     return out
 
 
+def check_guidance(
+    pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any], scale: str, above: float = 1.0,
+    alone: bool = True,
+) -> None:  # fmt: skip
+    """Raises InputError for a negative prompt without guidance, or the scale of one that is not there.
+
+    scale: the argument that switches classifier-free guidance on where it is `above`. alone: whether it does without a
+    negative prompt too. Other parameters are those of `Adapter.check_call`.
+    """
+    name = type(pipeline).__name__
+    value = arguments.get(scale, inspect.signature(type(pipeline).__call__).parameters[scale].default)
+    negative = [option for option, said in options.items() if option.startswith("negative_prompt") and said is not None]
+    if negative and value is not None and value <= above:
+        raise InputError(
+            f"{negative[0]} has no effect: {name} follows it where {scale} is above {above:g}, and it is {value:g}. "
+            f"Give {scale}, or leave {negative[0]} out."
+        )
+    against = any(said is not None for option, said in arguments.items() if option.startswith("negative_prompt"))
+    asked = options.get(scale)
+    if not alone and asked is not None and asked > above and not against:
+        raise InputError(
+            f"{scale} has no effect: {name} guides away from a negative prompt, and there is none. Give "
+            f"negative_prompt, or leave {scale} out."
+        )
+
+
 def words_before(tail: int, words: int) -> Callable[[Mapping[str, Any]], torch.Tensor]:
     """Marks the `words` text tokens before the last `tail` ones, however many stand before them, such as those of a
     picture. Padding, if any, comes after all of them."""
@@ -144,6 +171,18 @@ def words_in_turn(
     first, last = tokens["offset_mapping"][0].unbind(1)  # (length,), characters of the text
     mask: torch.Tensor = (last > len(before)) & (first < len(text) - len(after)) & (last > first)
     return mask
+
+
+def of_packed(pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Latents in tokens of 2 x 2, as FLUX.1 packs them, as its autoencoder decodes them: (n, channels, h, w)."""
+    spread: torch.Tensor = pipeline._unpack_latents(latents, size[1], size[0], pipeline.vae_scale_factor)
+    return of_scaled(pipeline, spread)
+
+
+def of_scaled(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled and shifted latents as the autoencoder decodes them."""
+    about = pipeline.vae.config
+    return (latents / about.scaling_factor + (about.shift_factor or 0)).to(pipeline.vae.dtype)
 
 
 class VideoAutoencoder(Adapter):

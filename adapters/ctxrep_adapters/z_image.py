@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, all_resized, asked, by_area, one_list
+from ctxrep_adapters.shared import CAUTIOUS, all_resized, asked, by_area, check_guidance, one_list
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -73,6 +73,9 @@ class ZImageOmni(Adapter):
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         return by_area(width, height, pipeline.vae_scale_factor * 2)
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale", above=0.0)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         return asked(request, all_resized(self, pipeline, request))

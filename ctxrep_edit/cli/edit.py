@@ -57,6 +57,10 @@ SMALL = 2**28
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
+@click.option(
+    "--reference", "references", type=click.Path(path_type=Path), multiple=True,
+    help="A further picture that INSTRUCTION speaks of, where the model takes several; may be repeated.",
+)  # fmt: skip
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
@@ -68,8 +72,10 @@ SMALL = 2**28
     help="What becomes of edits that fail a check; raise drops them and exits with 1.",
 )  # fmt: skip
 @click.option(
-    "--retries", type=click.IntRange(1), default=2, show_default=True, help="Rounds of --on-unfaithful retry."
-)
+    "--distinct", type=click.Choice(["count", "retry"]), default="count", show_default=True,
+    help="Whether edits that repeat another are only counted, or made again.",
+)  # fmt: skip
+@click.option("--retries", type=click.IntRange(1), default=2, show_default=True, help="In how many rounds at most.")
 @click.option("--export", "exporters", multiple=True, help="Write this form too, beside png, sheet, json; repeatable.")
 @click.option("--keep-credits", is_flag=True, help="Write artist and copyright of IMAGE's EXIF into the edits.")
 @click.option("--compare", is_flag=True, help="Also make the plain edits of that seed, side by side.")
@@ -77,8 +83,8 @@ SMALL = 2**28
 @click.option("--progress/--no-progress", default=True, help="Progress bar on stderr.")
 def edit(
     image: Path, instruction: str, out: Path, force: bool, compare: bool, as_json: bool, strength: str,
-    seed: int | None, mask: Path | None, checks: tuple[str, ...], no_check: bool, exporters: tuple[str, ...],
-    keep_credits: bool, **options: Any,
+    seed: int | None, mask: Path | None, references: tuple[Path, ...], checks: tuple[str, ...], no_check: bool,
+    exporters: tuple[str, ...], keep_credits: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
@@ -86,7 +92,7 @@ def edit(
     takes at most 256 MiB, for 'ctxrep-edit more'; with --compare into its sub-folders plain/ and diverse/, and one
     sheet.png for both. IMAGE and the mask are never written over.
     """
-    from ctxrep_edit.imaging import read_mask, read_source
+    from ctxrep_edit.imaging import read_mask, read_references, read_source
 
     # 1. What can be said before anything heavy is imported.
     amount = _strength(strength)
@@ -100,6 +106,7 @@ def edit(
     forms = named_forms(exporters)
     source = read_source(image)
     options["mask"] = None if mask is None else read_mask(mask, source.image.size)
+    options["references"] = read_references(references)
     check_writable(out)
     # 2. The edits.
     from ctxrep_edit.results.places import Numbered
@@ -107,7 +114,7 @@ def edit(
 
     options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
     options["batch_size"] = options["batch_size"] or "auto"
-    place = Numbered(force, [path.expanduser() for path in (image, mask) if path is not None])
+    place = Numbered(force, [path.expanduser() for path in (image, mask, *references) if path is not None])
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
     try:
         sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}
@@ -239,6 +246,8 @@ def print_tables(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None
         if not no_check and edits:
             score = f"{edits.distinct} different of {len(edits)}, Vendi score {edits.vendi:.2f}, "
         click.echo(f"{name}: {score}sampled in {edits.seconds:.2f} s")
+        if edits.recipe.get("agreed"):
+            click.echo("Nearly all are one edit, so the words seem to leave no other: none was made again.")
     click.echo(f"Look at {click.format_filename(folder / 'sheet.png')}")
 
 

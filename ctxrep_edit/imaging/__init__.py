@@ -1,6 +1,6 @@
 """Pictures and masks in the one form that everything else takes: RGB in sRGB, boolean arrays, tensors in [0, 1]."""
 
-from ctxrep_edit.imaging.arrays import brought_down, luma, on_white, to_tensor
+from ctxrep_edit.imaging.arrays import aspect, brought_down, luma, on_white, to_tensor
 from ctxrep_edit.imaging.colour import BrokenColourProfile
 from ctxrep_edit.imaging.exif import exif_with
 from ctxrep_edit.imaging.masks import mask_picture, read_mask, shrink_mask
@@ -11,6 +11,7 @@ from ctxrep_edit.imaging.reading import (
     Source,
     check_aspect,
     read_image,
+    read_references,
     read_source,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "BrokenColourProfile",
     "ImageLike",
     "Source",
+    "aspect",
     "brought_down",
     "check_aspect",
     "exif_with",
@@ -28,6 +30,7 @@ __all__ = [
     "on_white",
     "read_image",
     "read_mask",
+    "read_references",
     "read_source",
     "shrink_mask",
     "to_tensor",

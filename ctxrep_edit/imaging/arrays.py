@@ -133,3 +133,11 @@ def _check_floats(low: float, high: float, name: str) -> None:
     elif low >= 0 and high <= 255:
         mend = "It looks like 0 ... 255: give x / 255, or uint8."
     raise InputError(f"{name} holds floats from {low:.4g} to {high:.4g}, but floats must lie in [0, 1]. {mend}")
+
+
+def aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:
+    """The size in the source's aspect with about the same area; `size` itself where they agree to the pixel."""
+    ratio = source[0] / source[1]
+    height = (size[0] * size[1] / ratio) ** 0.5
+    shape = (max(1, round(height * ratio)), max(1, round(height)))
+    return size if abs(shape[0] - size[0]) <= 1 and abs(shape[1] - size[1]) <= 1 else shape

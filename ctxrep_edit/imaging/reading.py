@@ -105,6 +105,17 @@ def check_aspect(picture: Image.Image, name: str) -> None:
         )
 
 
+def read_references(pictures: Any) -> tuple[Source, ...]:
+    """The further pictures that an instruction speaks of."""
+    if not isinstance(pictures, list | tuple):
+        kind = type(pictures).__name__
+        raise InputError(f"references is a {kind}, but must be a list of pictures, such as ['hat.png'].")
+    read = tuple(read_source(picture, name=f"reference {i}") for i, picture in enumerate(pictures, 1))
+    for i, one in enumerate(read, 1):
+        check_aspect(one.image, f"reference {i}")
+    return read
+
+
 def open_picture(image: ImageLike, name: str) -> Image.Image:
     """Any accepted kind as an upright PIL image of at most 8 bits a channel, its mode otherwise untouched."""
     return _shallow(upright(_loaded(image, name)), name)

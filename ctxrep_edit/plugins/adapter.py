@@ -172,6 +172,10 @@ class Adapter(ABC):
         """
         return None
 
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:  # noqa: B027
+        """Raises InputError where an option of the caller's has no effect because of another argument of the call, such
+        as a negative prompt without guidance. options: those of the `arguments` that the caller gave."""
+
     def encode(self, pipeline: Any, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (n, 3, h, w) in [-1, 1] as latents of the autoencoder, in any form that `decode` takes, without
         noise. Override it with `decode` where the autoencoder takes anything else, such as videos."""
@@ -184,6 +188,13 @@ class Adapter(ABC):
         """What `encode` gave as pictures again: (n, 3, h, w), [-1, 1] and somewhat beyond."""
         pictures: torch.Tensor = pipeline.vae.decode(latents).sample
         return pictures
+
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Latents of the pipeline's loop, a row for each picture, as `decode` takes them: (n, ..., h, w).
+
+        size: (width, height) of the pictures in pixels. Without it there are no previews of forming candidates.
+        """
+        raise NotImplementedError(f"The adapter {self.name} does not say how latents are unpacked.")
 
     @abstractmethod
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:

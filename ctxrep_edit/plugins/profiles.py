@@ -1,10 +1,12 @@
-"""What a model's folder says about itself, and the settings that follow."""
+"""What is stated about a model, in its folder or among the user's settings, and the settings that follow."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.settings import UNSAID, Repulsion, completed
 
 PROFILE = "ctxrep.json"
+COMMIT = re.compile(r"[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)")
+"""In the path of a file of the hub's cache."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,15 @@ class Profile:
     """What a model folder may state about itself in `ctxrep.json`.
 
     sizes: (width, height) in pixels that the model edits at; empty: the adapter decides. call: default arguments of
-    the pipeline. repulsion: settings that differ from the adapter's defaults.
+    the pipeline. repulsion: settings that differ from the adapter's defaults. calibrated: where they were measured on
+    this very model, when and how. files: from which all of this was read; it is not stated itself.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()
     call: Mapping[str, Any] = field(default_factory=dict)
     repulsion: Mapping[str, Any] = field(default_factory=dict)
+    calibrated: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     def size(self, width: int, height: int) -> tuple[int, int] | None:
         """The size whose aspect is nearest to width / height, in ratio; None where the model states none."""
@@ -50,17 +57,66 @@ def settings_for(pipeline: Any, asked: Repulsion, adapter: Adapter | None = None
 
 
 def profile(pipeline: Any) -> Profile:
-    """The profile of the folder that `pipeline` was loaded from; an empty one if there is none. Raises ModelError."""
-    origin = getattr(pipeline, "config", {}).get("_name_or_path")
-    file = Path(origin) / PROFILE if origin else None
-    if file is None or not file.is_file():
-        return Profile()
+    """What is stated of the model of `pipeline`: in the folder that it was loaded from, and, which counts more, in
+    `calibration_file`. An empty one where there is neither. Raises ModelError."""
+    found = Profile()
+    origin = _origin(pipeline)
+    theirs = Path(origin) / PROFILE if origin else None
+    for file in dict.fromkeys((theirs, calibration_file(pipeline))):
+        if file is not None and file.is_file():
+            read = _read(file)
+            given = {f.name: getattr(read, f.name) for f in fields(Profile) if getattr(read, f.name)}
+            found = replace(found, **given, files=(*found.files, file))
+    return found
+
+
+def calibration_file(pipeline: Any) -> Path | None:
+    """Where settings that were measured on the model of `pipeline` are kept: `ctxrep.json` in its folder; for a model
+    of the hub, by its id and commit, and for one that ships with a plugin, by its name, a file of the user's, in
+    `CTXREP_EDIT_CONFIG` if set, else in the user's configuration folder. None for a pipeline that was put together in
+    code, and for one of the hub whose commit is not known."""
+    origin = _origin(pipeline)
+    if origin is None:
+        return None
+    for embedded in catalog.MODELS.all().values():
+        if Path(origin).resolve() == embedded.folder.resolve():
+            return _kept() / f"{embedded.name}.json"
+    if Path(origin).is_dir():
+        return Path(origin) / PROFILE
+    commit = _commit(pipeline)
+    return None if commit is None else _kept() / f"{origin.replace('/', '--')}@{commit}.json"
+
+
+def _origin(pipeline: Any) -> str | None:
+    """The folder or the hub id that a pipeline was loaded from."""
+    return getattr(pipeline, "config", {}).get("_name_or_path") or None
+
+
+def _commit(pipeline: Any) -> str | None:
+    """Of the hub's repository that a pipeline was loaded from: its parts know the folder of the cache."""
+    parts = (getattr(pipeline, "components", None) or {}).values()
+    paths = (str(getattr(getattr(part, "config", None), "_name_or_path", "") or "") for part in parts)
+    found = [known[1] for known in map(COMMIT.search, paths) if known]
+    return found[0] if found else None
+
+
+def _kept() -> Path:
+    import platformdirs
+
+    chosen = os.environ.get("CTXREP_EDIT_CONFIG")
+    place = Path(chosen).expanduser() if chosen else platformdirs.user_config_path("ctxrep-edit")
+    return place / "models"
+
+
+def _read(file: Path) -> Profile:
     try:
         stated = json.loads(file.read_text("utf-8"))
         stated["sizes"] = tuple((int(w), int(h)) for w, h in stated.get("sizes", ()))
         unknown = set(stated["repulsion"]) - {f.name for f in fields(Repulsion)} if "repulsion" in stated else set()
         if unknown:
             raise ValueError(f"unknown repulsion settings {sorted(unknown)}")
+        if "files" in stated:
+            raise ValueError("files is nothing that it can state")
         return Profile(**stated)
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"The profile {file} cannot be used: {error}. Mend or delete the file.") from error

@@ -27,6 +27,8 @@ Place = tuple[int, int, int, int]
 """Where tokens were: step, call of the transformer in that step, hooked block, and group of particles in the batch."""
 Memory = dict[Place, Tensor]
 """What one particle had at each place: (selected, dim), on the host, in the model's dtype."""
+Left = dict[int, tuple[Memory | None, Tensor | None, Any]]
+"""What was known of candidates, by their number: the memory, the clean latents, and the noise."""
 
 SPARE = 1 / 8
 """Of the free memory, what a bank may take that nothing but `EditSet.more` needs."""
@@ -101,12 +103,17 @@ class Bank:
         self.noises.update(zip(candidates, self._noises, strict=False))
         self.made, self._clean, self._noises = [], (), ()
 
-    def leave(self, candidates: Collection[int]) -> None:
-        """Forgets these candidates."""
-        for number in candidates:
-            self.kept.pop(number, None)
-            self.clean.pop(number, None)
-            self.noises.pop(number, None)
+    def leave(self, candidates: Collection[int]) -> Left:
+        """Forgets these candidates, and returns what it knew of each."""
+        kept, clean, noises = self.kept, self.clean, self.noises
+        return {i: (kept.pop(i, None), clean.pop(i, None), noises.pop(i, None)) for i in candidates}
+
+    def take_back(self, left: Left) -> None:
+        """Keeps candidates again that it has left, and forgets what it has of their numbers since."""
+        self.leave(left)
+        self.kept |= {number: memory for number, (memory, _, _) in left.items() if memory is not None}
+        self.clean |= {number: clean for number, (_, clean, _) in left.items() if clean is not None}
+        self.noises |= {number: noise for number, (_, _, noise) in left.items() if noise is not None}
 
     def drop(self) -> None:
         """Forgets the run under way, which came to nothing."""

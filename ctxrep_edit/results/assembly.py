@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ctxrep_edit.errors import Unfaithful
 from ctxrep_edit.faithfulness.restoration import restore
-from ctxrep_edit.imaging import Source
+from ctxrep_edit.imaging import Source, aspect
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.sampling.asked import OnUnfaithful
-from ctxrep_edit.sampling.rounds import Candidates
+from ctxrep_edit.sampling.candidates import Candidates
 from ctxrep_edit.sampling.traces import Trace, traces
 
 if TYPE_CHECKING:
@@ -113,14 +113,6 @@ def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
 def _enlarged(where: Tensor, size: tuple[int, int]) -> Image.Image:
     """bool (h, w) as a picture of mode L and of (width, height) pixels."""
     return Image.fromarray(where.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)
-
-
-def aspect(size: tuple[int, int], source: tuple[int, int]) -> tuple[int, int]:
-    """The size in the source's aspect with about the same area; `size` itself where they agree to the pixel."""
-    ratio = source[0] / source[1]
-    height = (size[0] * size[1] / ratio) ** 0.5
-    shape = (max(1, round(height * ratio)), max(1, round(height)))
-    return size if abs(shape[0] - size[0]) <= 1 and abs(shape[1] - size[1]) <= 1 else shape
 
 
 def to_picture(image: Tensor, shape: tuple[int, int]) -> Image.Image:

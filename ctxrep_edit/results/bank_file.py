@@ -47,6 +47,8 @@ def write_bank(edits: EditSet, file: Path) -> None:
     mask = arguments.pop("mask", None)
     if mask is not None:
         tensors["mask"] = _bytes(mask_picture(mask, source.image.size))
+    for number, picture in enumerate(arguments.pop("references", ())):
+        tensors[f"reference/{number}"] = _bytes(picture.image)
     if arguments.pop("pipeline", None) is not None:
         arguments["model"] = None  # it has no name by which it could be loaded again
     kind: Mapping[str, Any] = {}
@@ -91,6 +93,8 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         arguments["image"] = _source(tensors["image"], stated["credits"])
         if "mask" in tensors:
             arguments["mask"] = Image.fromarray(tensors["mask"].numpy())
+        others = [name for name in tensors if name.startswith("reference/")]
+        arguments["references"] = tuple(_source(tensors[name], {}) for name in sorted(others))
         asked = Asked(arguments, stated["next_seed"], stated["repels"])
         own = [
             replace(edit, trace=_trace(edit, tensors, stated["kind"], plain(noise)))

@@ -23,6 +23,7 @@ from ctxrep_edit.results.edit import Edit, loaded
 from ctxrep_edit.results.places import BANK
 from ctxrep_edit.results.png import encode_png
 from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
+from ctxrep_edit.sampling.repeats import LAYOUT
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.continuing import Asked
@@ -165,7 +166,7 @@ class EditSet(Sequence[Edit]):
     @cached_property
     def distinct(self) -> int:
         """How many different edits there are, 1 to n, by `distinct_in` over "alexnet-layout"."""
-        return self.distinct_in("alexnet-layout")
+        return self.distinct_in(LAYOUT)
 
     def distinct_in(self, embedder: str | Embedder, apart: float | None = None) -> int:
         """How many different edits there are, 1 to n: in their order, each that is farther than `apart` from all that

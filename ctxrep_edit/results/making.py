@@ -14,8 +14,9 @@ from ctxrep_edit.results.assembly import assemble, edit_of, settle
 from ctxrep_edit.results.continuing import Asked
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
+from ctxrep_edit.sampling.candidates import Candidates
+from ctxrep_edit.sampling.carrying import carry_out
 from ctxrep_edit.sampling.plan import Plan, plan
-from ctxrep_edit.sampling.rounds import Candidates, carry_out
 from ctxrep_edit.sampling.truncation import told_once
 
 
@@ -23,9 +24,9 @@ class EditStream(Iterator[Edit]):
     """The edits of a run, each as soon as it is made and judged; `edits` is the set, when all are through.
 
     An edit comes with what the checks say of it beside those that are there by then; in `edits` they are judged beside
-    all. Under on_unfaithful="drop" the unfaithful ones do not come, under "retry" they come when they are made again,
-    and so after others; under "raise" Unfaithful is raised at the end. Nothing is made before the first is asked for,
-    and nothing is left on the pipeline between two of them.
+    all. Under on_unfaithful="drop" the unfaithful ones do not come; those that are made again, under "retry" or
+    distinct="retry", come then, and so after others; under "raise" Unfaithful is raised at the end. Nothing is made
+    before the first is asked for, and nothing is left on the pipeline between two of them.
 
     An exception that ends the run, Ctrl-C too, has the edits that were done by then as its `edits`, a set.
     """
@@ -69,7 +70,7 @@ class EditStream(Iterator[Edit]):
         for edit in edits:
             if edit.index not in told:
                 yield from self._told(edit)
-        edits = settle(edits, planned.on_unfaithful)
+        edits = settle(edits, planned.policy.on_unfaithful)
         notify("ctxrep_edit_finished", edits=edits)
         self._set = edits
 
@@ -90,19 +91,21 @@ class EditStream(Iterator[Edit]):
     def _news(self, found: Candidates, told: set[int]) -> list[Edit]:
         """What is done by now and was not told before."""
         with on_the_cpu():
-            again = found.unfaithful if self._plan.on_unfaithful == "retry" else ()
+            again = found.again(self._plan.policy)
             done = [i for i in range(len(found.seeds)) if i not in told and i not in again]
             told.update(done)
             return [edit_of(found, i, self._plan.source, self._plan.request.mask) for i in done]
 
     def _told(self, edit: Edit) -> Iterator[Edit]:
         notify("ctxrep_candidate_ready", edit=edit, n=len(self._plan.seeds))
-        if edit.faithful or self._plan.on_unfaithful in ("flag", "retry"):
+        if edit.faithful or self._plan.policy.on_unfaithful in ("flag", "retry"):
             yield edit
 
     def _assembled(self, found: Candidates) -> EditSet:
         planned = self._plan
         recipe = {**planned.recipe, "timesteps": getattr(planned.pipeline, "num_timesteps", None)}
+        if planned.policy.distinct == "retry":
+            recipe["agreed"] = found.distances.agreed
         asked = Asked(self._arguments, planned.next_seed, planned.settings.active and planned.strategy.repels)
         with on_the_cpu():
             return assemble(found, planned.source, recipe, planned.request.mask, kind=planned.kind, asked=asked)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.plugins.contracts import Embedder
+from ctxrep_edit.sampling.repeats import Distances
 from ctxrep_edit.settings import is_number
 
 if TYPE_CHECKING:
@@ -33,14 +34,8 @@ def distinct(images: Sequence[Image.Image], size: Sequence[int], embedder: str |
         raise InputError(f"The embedder {chosen.name} does not state how far different edits are apart: give apart=.")
     if not (is_number(bound) and 0 <= bound <= 2):
         raise InputError(f"apart is {bound!r}, but must be a number from 0 to 2: one minus a cosine.")
-    rows = _features(images, size, chosen).double()
-    rows = rows / rows.norm(dim=1, keepdim=True)  # (n, features)
-    distances = 1 - rows @ rows.T  # (n, n)
-    counted: list[int] = []
-    for i in range(len(images)):
-        if all(distances[i, j] > bound for j in counted):
-            counted.append(i)
-    return len(counted)
+    found = Distances.of(_features(images, size, chosen), bound)
+    return len(images) - len(found.repeats())
 
 
 def _features(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> Tensor:

@@ -35,11 +35,11 @@ def between(
     shares = [float(share) for share in np.linspace(0, 1 + float(beyond), int(count))]
     arguments |= {
         "strategy": Between(*ends, shares, asked.next_seed), "oversample": 1,
-        "on_unfaithful": "flag",  # another round would make the same
+        "on_unfaithful": "flag", "distinct": "count",  # another round would make the same
     }  # fmt: skip
     walk = diverse_edit(n=int(count), seed=asked.next_seed, **arguments, **now)
     known = {0.0: ends[0].seed, 1.0: ends[1].seed}
-    steps = [replace(edit, seed=known.get(share)) for edit, share in zip(walk, shares, strict=True)]
+    steps = [replace(edit, seed=known.get(share), strength=None) for edit, share in zip(walk, shares, strict=True)]
     return replace(walk, edits=tuple(steps), asked=asked)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.faithfulness.lpips_weights import ensure_weights
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.ranks import Ranks
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 OnUnfaithful = Literal["flag", "drop", "raise", "retry"]
 BankKind = Literal["auto", "memory", "disk", "off"]
+Distinct = Literal["count", "retry"]
 
 
 def check_said(instruction: str, n: int, steps: int | None) -> None:
@@ -38,16 +40,59 @@ def check_switches(**switches: Any) -> None:
             raise InputError(f"{name} is {value!r}, but must be True or False.")
 
 
-def check_policy(policy: str, retries: int, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> None:
-    if policy not in get_args(OnUnfaithful):
-        raise InputError(f"on_unfaithful is {policy!r}, but must be one of {', '.join(get_args(OnUnfaithful))}.")
-    if not is_count(retries):
-        raise InputError(f"retries is {retries!r}, but must be a whole number of rounds, at least 1.")
-    if policy != "flag" and not checks:
-        raise InputError(f"on_unfaithful is {policy!r}, but no check is asked: leave preserve='off' or this out.")
-    rows = rows_of_their_own(options, n)
-    if policy == "retry" and rows:
-        raise InputError(f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry.")
+def check_told(on_step: Any, on_preview: Any) -> None:
+    if on_step is not None and not callable(on_step):
+        raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
+    if on_preview is not None and not callable(on_preview):
+        raise InputError(f"on_preview is {on_preview!r}, but must be a function of a Forming.")
+
+
+def check_references(pictures: Sequence[Any], pipeline: Any, adapter: Adapter) -> None:
+    """Raises InputError where there are more than the pipeline takes."""
+    if len(pictures) > adapter.references:
+        most = f"at most {adapter.references} pictures" if adapter.references else "no picture"
+        raise InputError(
+            f"references: {type(pipeline).__name__} takes {most} beside the one to edit, but {len(pictures)} were "
+            "given: leave out the others."
+        )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What becomes of edits that fail a check, of edits that repeat another, and in how many rounds these are made
+    again, where they are; as `diverse_edit` takes them."""
+
+    on_unfaithful: OnUnfaithful = "flag"
+    distinct: Distinct = "count"
+    retries: int = 2
+
+    @property
+    def rounds(self) -> int:
+        """How many times candidates may be made again."""
+        return self.retries if "retry" in (self.on_unfaithful, self.distinct) else 0
+
+    def checked(self, checks: Sequence[Check], n: int, options: Mapping[str, Any]) -> Policy:
+        """Itself, with what tells edits apart fetched, where that is needed. Raises InputError."""
+        for name, value, known in (
+            ("on_unfaithful", self.on_unfaithful, get_args(OnUnfaithful)),
+            ("distinct", self.distinct, get_args(Distinct)),
+        ):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}, but must be one of {', '.join(known)}.")
+        if not is_count(self.retries):
+            raise InputError(f"retries is {self.retries!r}, but must be a whole number of rounds, at least 1.")
+        if self.on_unfaithful != "flag" and not checks:
+            raise InputError(
+                f"on_unfaithful is {self.on_unfaithful!r}, but no check is asked: leave preserve='off' or this out."
+            )
+        rows = rows_of_their_own(options, n)
+        if self.rounds and rows:
+            raise InputError(
+                f"{rows[0]} has a row for each edit, but a retry makes fewer: give one row, or do not retry."
+            )
+        if self.distinct == "retry":
+            ensure_weights()
+        return self
 
 
 def check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
@@ -145,14 +190,14 @@ def one_batch(strategy: Strategy, settings: Repulsion, options: Mapping[str, Any
 
 def spread_over(
     group: Any, n: int, strategy: Strategy, settings: Repulsion, oversample: int | None, batch_size: Any,
-    on_unfaithful: str, unlike: Any,
+    policy: Policy, unlike: Any,
 ) -> Ranks | None:  # fmt: skip
     """The ranks over which n candidates are spread; None without a group. All ranks call this."""
     if group is None:
         return None
     for name, wrong in {
         "oversample": (oversample or 1) > 1, "batch_size": batch_size != "auto", "unlike": bool(unlike),
-        "on_unfaithful='retry'": on_unfaithful == "retry",
+        "on_unfaithful='retry'": policy.on_unfaithful == "retry", "distinct='retry'": policy.distinct == "retry",
         f"strategy {strategy.name!r}": settings.active and not strategy.repels,
     }.items():  # fmt: skip
         if wrong:

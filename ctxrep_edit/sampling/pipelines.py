@@ -16,6 +16,8 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import EmbeddedModel
 
 DEFAULT_MODEL = "kontext-nano"
+INDEXES = ("model_index.json", "modular_model_index.json")
+"""What makes a folder one of a pipeline: of one class, or modular."""
 
 
 class OutsideItsWorld(UserWarning):
@@ -45,9 +47,10 @@ def class_named(model: str | Path | None) -> str | None:
     name = str(model or DEFAULT_MODEL)
     embedded = catalog.MODELS.all().get(name)
     try:
-        text = Path(embedded.folder if embedded else name, "model_index.json").read_text("utf-8")
+        folder = Path(embedded.folder if embedded else name)
+        text = next(folder / index for index in INDEXES if (folder / index).is_file()).read_text("utf-8")
         return str(json.loads(text)["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
 
 
@@ -134,8 +137,8 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
     known = ", ".join(catalog.MODELS.all())
     embedded = f"an embedded model ({known})"
     path = Path(name)
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise ModelError(f"The folder {name} has no model_index.json, so it is not a diffusers pipeline folder.")
+    if path.is_dir() and not any((path / index).is_file() for index in INDEXES):
+        raise ModelError(f"The folder {name} has no {' or '.join(INDEXES)}, so it is not a diffusers pipeline folder.")
     if not path.is_dir() and (path.is_absolute() or name.count("/") != 1):
         choices = f"{embedded}, an existing local folder" if known else "an existing local folder"
         none = "" if known else " No plugin in use brings embedded models: see 'ctxrep-edit plugins'."
@@ -145,7 +148,7 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
         )
     try:
         with torch.device("cpu"), nullcontext() if progress else _quiet():
-            loaded = _class(name).from_pretrained(name, dtype=dtype)
+            loaded = _modular(name, dtype) if _is_modular(name) else _class(name).from_pretrained(name, dtype=dtype)
     except Exception as error:
         raise ModelError(
             f"The model {name!r} cannot be loaded: {_line(error)} Check the name, the network and your access to "
@@ -174,6 +177,39 @@ def _class(name: str) -> Any:
     adapter = catalog.pipelines().get(wanted)  # the others' classes are not asked for: they may fail
     brought = {cls.__name__: cls for cls in adapter.classes()} if adapter else {}
     return brought.get(wanted, DiffusionPipeline)
+
+
+def _is_modular(name: str) -> bool:
+    """Whether a model is a pipeline that is put together from blocks, and states no single class."""
+    from diffusers import DiffusionPipeline, ModularPipeline
+
+    if Path(name).is_dir():
+        return not (Path(name) / INDEXES[0]).is_file()
+    try:
+        DiffusionPipeline.load_config(name)
+    except OSError as error:
+        if "does not appear to have a file" not in str(error):  # the hub cannot be reached, or there is no such model
+            raise
+        ModularPipeline.load_config(name)
+        return True
+    return False
+
+
+def _modular(name: str, dtype: Any) -> Any:
+    """A modular pipeline with its components; those that fail to load diffusers only logs."""
+    from diffusers import ModularPipeline
+
+    loaded = ModularPipeline.from_pretrained(name)
+    loaded.load_components(dtype=dtype)
+    lacking = [
+        part
+        for part, spec in loaded._component_specs.items()
+        if spec.pretrained_model_name_or_path and getattr(loaded, part, None) is None
+    ]
+    if lacking:
+        raise ModelError(f"its {' and '.join(lacking)} cannot be loaded, from where {INDEXES[1]} says.")
+    loaded.register_to_config(_name_or_path=name)  # as diffusers' other pipelines do
+    return loaded
 
 
 @contextmanager

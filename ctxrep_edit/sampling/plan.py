@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctxrep_edit import __version__
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.faithfulness.judgement import checks_named
-from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, read_source, shrink_mask
+from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, read_references, read_source, shrink_mask
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Check, Strategy
-from ctxrep_edit.plugins.profiles import profile
+from ctxrep_edit.plugins.profiles import Profile, profile
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles, pipelines
 from ctxrep_edit.sampling.asked import (
     BankKind,
+    Distinct,
     OnUnfaithful,
+    Policy,
     check_batches,
-    check_policy,
     check_pool,
+    check_references,
     check_said,
     check_switches,
+    check_told,
     one_batch,
     settings_asked,
     spread_over,
     words_given,
 )
+from ctxrep_edit.sampling.defaults import left_open, origin_of
+from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
@@ -53,15 +58,15 @@ KEEP = {"auto": None, "memory": True, "disk": True, "off": False}
 class Plan:
     """What was asked for, with nothing left open.
 
-    source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be; its
-    image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
+    source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be;
+    its image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
     adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
-    options: arguments of the pipeline's call that its model states, and that the caller gave. words: the
-    text tokens that carry the instruction, where the caller said so. checks: what judges the edits. on_unfaithful,
-    retries, realign, restore, progress, on_step: as `diverse_edit` takes them. batch_size: how many candidates are made
-    at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is kept
-    for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which they
-    are spread, None: all are made here. recipe: all of it, as JSON takes it.
+    options: arguments of the pipeline's call that its model states, and that the caller gave. words: the text tokens
+    that carry the instruction, where the caller said so. checks: what judges the edits. policy: what becomes of them.
+    realign, restore, progress, on_step, on_preview: as `diverse_edit` takes them. batch_size: how many candidates are
+    made at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is
+    kept for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which
+    they are spread, None: all are made here. recipe: all of it, as JSON takes it.
     """
 
     source: Source
@@ -75,8 +80,7 @@ class Plan:
     options: Mapping[str, Any]
     words: Words
     checks: tuple[Check, ...]
-    on_unfaithful: OnUnfaithful
-    retries: int
+    policy: Policy
     realign: bool
     restore: bool
     batch_size: int | None
@@ -87,6 +91,7 @@ class Plan:
     recipe: Mapping[str, Any]
     progress: bool = True
     on_step: OnStep | None = None
+    on_preview: OnPreview | None = None
     _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -110,8 +115,7 @@ class Plan:
     @property
     def next_seed(self) -> int:
         """The first one that no candidate of this plan starts from, whatever has to be made again."""
-        rounds = 1 + (self.retries if self.on_unfaithful == "retry" else 0)
-        return self.seeds[0] + self.settings.oversample * len(self.seeds) * rounds
+        return self.seeds[0] + self.settings.oversample * len(self.seeds) * (1 + self.policy.rounds)
 
     def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
@@ -119,16 +123,12 @@ class Plan:
         What depends on the number of particles alone is derived once for each number. Raises InputError.
         """
         n = len(seeds)
-        if len(self.request.references) > self.adapter.references:
-            raise InputError(
-                f"{type(self.pipeline).__name__} takes {self.adapter.references} pictures beside the one to edit, but "
-                f"{len(self.request.references)} were given."
-            )
         if n not in self._derived:
             batch = replace(self.request, generators=particles.generators(seeds))
             asked = self.adapter.arguments(self.pipeline, batch)
             check_claimed(asked, self.options)
             self._derived[n] = batch, call_arguments({**self.defaults, **asked}, self.options, n)
+            self.adapter.check_call(self.pipeline, self._derived[n][1], self.options)
         batch, arguments = self._derived[n]
         for generator, seed in zip(batch.generators, seeds, strict=True):
             generator.manual_seed(seed)
@@ -140,12 +140,13 @@ def plan(
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
     repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), like: Edit | None = None,
-    spread: float | None = None, seed: int | None = None, steps: int | None = None,
-    mask: ImageLike | None = None, instruction_mask: Any = None,
+    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
+    references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", retries: int = 2, batch_size: int | Literal["auto"] = "auto",
-    bank: BankKind = "auto", group: Any = None, device: str | None = None, dtype: Any = None, progress: bool = True,
-    on_step: OnStep | None = None, options: Mapping[str, Any] = NONE,
+    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
+    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
+    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None,
+    options: Mapping[str, Any] = NONE,
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
     # 1. What needs no pipeline.
@@ -154,30 +155,26 @@ def plan(
     check_aspect(source, "image")
     check_said(instruction, n, steps)
     check_switches(realign=realign, restore=restore, progress=progress)
-    if on_step is not None and not callable(on_step):
-        raise InputError(f"on_step is {on_step!r}, but must be a function of (step, steps).")
+    check_told(on_step, on_preview)
+    others = tuple(one.image for one in read_references(references))
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
     mover, checks = likened(catalog.STRATEGIES.get(strategy), like, spread, group), checks_named(preserve, also)
-    check_policy(on_unfaithful, retries, checks, n, options)
+    policy = Policy(on_unfaithful, distinct, retries).checked(checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:
         check.prepare()
     n, steps = int(n), None if steps is None else int(steps)
     # 2. The pipeline, and the adapter that knows it.
-    if pipeline is not None and (model, device, dtype) != (None, None, None):
-        raise InputError(
-            "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
-        )
     given = pipeline
-    pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
-    adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
-    pipelines.warn_outside(instruction, model if given is None else None, given)
+    pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, instruction)
+    check_references(others, pipeline, adapter)
+    if on_preview is not None:
+        check_foreseen(pipeline, adapter)
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
-    ranks = spread_over(group, n, mover, settings, oversample, batch_size, on_unfaithful, unlike)
-    if (
-        ranks is not None or (n == 1 and not unlike) or not settings.active
-    ):  # one alone has nothing to differ from, and plain ones do not
+    origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
+    ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
+    if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
     at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options)
     check_pool(settings, n, options)
@@ -188,20 +185,20 @@ def plan(
     _check_room(pipeline, n, size, at_once, source.size if restore else None, allowed)
     seeds = particles.seeds(seed, n * settings.oversample)[:n]
     seeds = seeds if ranks is None else ranks.told(seeds)[0]
-    request = Request(source, instruction, (), size, steps, allowed)
+    request = Request(source, instruction, (), size, steps, allowed, others)
     check_options(pipeline, options, inspect.signature(plan).parameters)
     words = words_given(instruction_mask, options)
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
-    recipe |= {"realign": realign, "restore": restore, "on_unfaithful": on_unfaithful, "retries": retries}
+    recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
     told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
     if told.kept:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        on_unfaithful, retries, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step,
+        policy, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step, on_preview,
     )  # fmt: skip
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
@@ -209,6 +206,20 @@ def plan(
     if ranks is not None:
         ranks.agree(recipe)
     return made
+
+
+def _loaded(
+    given: Any, model: str | Path | None, device: str | None, dtype: Any, progress: bool, instruction: str
+) -> tuple[Any, Adapter, Profile]:
+    """The pipeline, the adapter that knows it, and what the model's folder says of itself."""
+    if given is not None and (model, device, dtype) != (None, None, None):
+        raise InputError(
+            "model, device and dtype choose what to load, but a loaded pipeline was given: leave them out."
+        )
+    pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
+    adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
+    pipelines.warn_outside(instruction, model if given is None else None, given)
+    return pipeline, adapter, stated
 
 
 def _check_room(

@@ -16,14 +16,17 @@ PACKAGES = ("torch", "diffusers", "transformers")
 
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """For a recipe: `steps`, which `pipeline` is asked for by these arguments of its call, the `versions` of what
-    computes, and the fingerprints of the `source` and the `mask` (None without one)."""
+    computes, and the fingerprints of the `source`, the `mask` (None without one) and, where there are any, the
+    `references`."""
     from ctxrep_edit.sampling.calling import parameters
 
+    others = [fingerprint(picture) for picture in request.references]
     return {
         "steps": arguments.get("num_inference_steps", parameters(pipeline).get("num_inference_steps")),
         "versions": {package: version(package) for package in PACKAGES},
         "source": fingerprint(request.image),
         "mask": None if request.mask is None else fingerprint(request.mask),
+        **({"references": others} if others else {}),
     }
 
 

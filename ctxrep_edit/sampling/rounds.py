@@ -1,76 +1,25 @@
-"""A plan carried out: candidates, a batch at a time, and the unfaithful ones made again where that is wanted."""
+"""The batches of a plan, one after the other, as many as memory asks for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from ctxrep_edit.errors import ModelError, PluginError
-from ctxrep_edit.faithfulness.case import Case, remade
-from ctxrep_edit.faithfulness.judgement import judge
-from ctxrep_edit.imaging import shrink_mask, to_tensor
-from ctxrep_edit.plugins.contracts import Check, Run, Verdict
-from ctxrep_edit.repulsion.bank import Bank
-from ctxrep_edit.repulsion.ranks import Ranks
+from ctxrep_edit.imaging import aspect
+from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
+from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.plan import Plan
-from ctxrep_edit.sampling.run import round_trip, sample
+from ctxrep_edit.sampling.run import sample
 from ctxrep_edit.settings import Repulsion
 
 
 @dataclass
-class Candidates:
-    """images: (n, 3, h, w) in [0, 1]; seeds, strengths (None: by the raw eta): one per candidate. case: to judge them
-    by. checks: that do. contextual_vendi: of the last batch, with all that it was repelled from. seconds: of sampling.
-    batches: which were made together at first. remade: which were made again, by round. stopped: whether the caller
-    ended it, so that pictures are unfinished. bank: what they repel further ones by. still: how many of the first are
-    plain."""
-
-    images: Tensor
-    seeds: list[int]
-    strengths: list[float | None]
-    case: Case
-    checks: Sequence[Check]
-    still: int = 0
-    contextual_vendi: tuple[float, float] | None = None
-    seconds: float = 0.0
-    batches: list[list[int]] = field(default_factory=list)
-    remade: list[list[int]] = field(default_factory=list)
-    stopped: bool = False
-    bank: Bank | None = None
-
-    @cached_property
-    def verdicts(self) -> list[dict[str, Verdict]]:
-        """One for each candidate, beside the others that are there: judged when first asked for."""
-        return judge(self.case, self.checks)
-
-    @property
-    def unfaithful(self) -> list[int]:
-        return [i for i, said in enumerate(self.verdicts) if any(verdict.objects for verdict in said.values())]
-
-
-def carry_out(plan: Plan) -> Iterator[Candidates]:
-    """Makes the candidates of a plan, in as many batches as memory asks for, and in as many rounds as its policy does:
-    all that are there, after each batch and each round. The last is what came of the plan.
-
-    Raises whatever the pipeline, the strategy or `on_step` raise; ModelError where memory does not suffice for one.
-    """
-    rounds = _Rounds(plan)
-    found = None
-    for found in _first(rounds):
-        yield found
-    if plan.on_unfaithful == "retry" and found is not None:
-        yield from _retry(rounds, found)
-
-
-@dataclass
-class _Rounds:
+class Rounds:
     """Batches of one plan, one after the other. seconds: of sampling. stopped: whether the caller said to stop."""
 
     plan: Plan
@@ -142,10 +91,18 @@ class _Rounds:
             images, run, self.stopped = sample(
                 plan.pipeline, plan.adapter, plan.strategy, settings, arguments, [*seeds, *more],
                 progress=plan.progress and self._title(numbers), on_step=self._on_step, n=len(seeds), words=plan.words,
-                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks,
+                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks, foresight=self._foresight(numbers),
             )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run
+
+    def _foresight(self, numbers: Sequence[int]) -> Foresight | None:
+        plan = self.plan
+        if plan.on_preview is None:
+            return None
+        size = plan.request.size
+        shape = aspect(size, plan.request.image.size)
+        return Foresight(plan.adapter, plan.pipeline, tuple(numbers), size, shape, plan.on_preview)
 
     def _title(self, numbers: Sequence[int]) -> str:
         """What the progress bar says of these candidates."""
@@ -160,90 +117,3 @@ class _Rounds:
         self._last = self._done + step
         if self.plan.on_step is not None:
             self.plan.on_step(self._last, self._done + steps * (1 + self._left))
-
-
-def _first(rounds: _Rounds) -> Iterator[Candidates]:
-    plan, found = rounds.plan, None
-    n = len(plan.seeds)
-    again = plan.on_unfaithful == "retry"
-    here = plan.here
-    for batch, images, run in rounds.make(
-        here, plan.seeds[here.start : here.stop], plan.settings, begin=plan.seeds[0], again=again
-    ):
-        strengths = [_strength(plan.settings, row, run) for row in range(len(batch))]
-        if plan.ranks is not None:
-            batch, images, strengths = _from_all(plan.ranks, batch, images, strengths, run)
-        if found is None:
-            still = run.still if plan.settings.active else n
-            case = _case(plan, images, 0 < still < n)
-            found = Candidates(images, [], [], case, plan.checks, still, bank=plan.bank)
-        else:
-            images = torch.cat([found.images, images])
-            found = replace(found, images=images, case=remade(found.case, images, batch))
-        found = replace(
-            found, seeds=[*found.seeds, *run.seeds], strengths=[*found.strengths, *strengths],
-            contextual_vendi=run.contextual_vendi, seconds=rounds.seconds, batches=[*found.batches, batch],
-            stopped=rounds.stopped,
-        )  # fmt: skip
-        yield found
-
-
-def _from_all(
-    ranks: Ranks, batch: list[int], images: Tensor, strengths: list[float | None], run: Run
-) -> tuple[list[int], Tensor, list[float | None]]:
-    """What all ranks have made, in order, on each of them; what the strategy noted, too."""
-    told = ranks.told((batch, images.numpy(), strengths, [*run.seeds], run.still))
-    numbers, pictures, moved, seeds, still = zip(*told, strict=True)
-    run.seeds, run.still = [seed for some in seeds for seed in some], sum(still)
-    whole = torch.cat([torch.from_numpy(some) for some in pictures])  # (n, 3, h, w)
-    return [i for some in numbers for i in some], whole, [one for some in moved for one in some]
-
-
-def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
-    size = images.shape[3], images.shape[2]  # pipelines round
-    source = to_tensor(plan.request.image.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
-    mask = None if plan.request.mask is None else shrink_mask(plan.request.mask, size)  # (h, w)
-    floor = cache(lambda: round_trip(plan.pipeline, source, plan.adapter))
-    return Case(source, images, mask, plan.request.instruction, first_is_plain, floor, plan.realign, plan.restore)
-
-
-def _retry(rounds: _Rounds, found: Candidates) -> Iterator[Candidates]:
-    """Makes unfaithful candidates again, at most `plan.retries` times, each time from unused noise.
-
-    The new ones are repelled from one another and from those that are kept, whose tokens the bank has from when they
-    were made, as strongly as these were: what is repelled less falls back on the typical answer. A strategy that noted
-    none there gets the plain first candidates to run along instead, so that an anchor repels the new ones. An
-    unfaithful anchor is made again as one, unmoved. A candidate that never passes is its last attempt, with its
-    verdict.
-    """
-    plan, n, bank = rounds.plan, len(found.seeds), rounds.plan.bank
-    for number in range(1, plan.retries + 1):
-        again = found.unfaithful
-        if not again or found.stopped:
-            break
-        begin = plan.seeds[0] + plan.settings.oversample * n * number
-        seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
-        for i in again:
-            seeds[i] = begin + i
-        bank.leave(again)
-        along = range(0 if bank.noted or found.still == n else found.still)
-        numbers = sorted({*again, *along})
-        settings = replace(plan.settings, anchor=plan.settings.anchor and numbers[0] == 0)
-        settings = settings if bank.noted else replace(settings, oversample=1)
-        from_seeds, later = [seeds[i] for i in numbers], number < plan.retries
-        for batch, made, run in rounds.make(numbers, from_seeds, settings, begin=begin, again=later):
-            for row, i in enumerate(batch):
-                if i in again:
-                    images[i], seeds[i], strengths[i] = made[row], run.seeds[row], _strength(settings, row, run)
-        found = replace(
-            found, images=images, seeds=seeds, strengths=strengths, case=remade(found.case, images, again),
-            seconds=rounds.seconds, remade=[*found.remade, again], stopped=rounds.stopped,
-        )  # fmt: skip
-        yield found
-
-
-def _strength(settings: Repulsion, row: int, run: Run) -> float | None:
-    """With which the particle of that row was moved."""
-    if row < run.still:
-        return 0.0
-    return settings.strength if settings.eta is None else None

@@ -18,6 +18,7 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.calling import opaque, pictures, steps_of
+from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.stepping import followed
@@ -43,11 +44,12 @@ def sample(
     words: Words = None,
     bank: Bank | None = None,
     ranks: Ranks | None = None,
+    foresight: Foresight | None = None,
 ) -> tuple[Tensor, Run, bool]:
     """Makes one candidate per seed, or the `n` of them that differ most. Strength 0 asks no strategy.
 
     progress: whether there is a bar, or what it says. words, bank, ranks: `instruction`, `bank` and `ranks` of `Run`,
-    where known.
+    where known. foresight: tells of the candidates while they form.
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
     pipeline's own `_interrupt` in a callback.
 
@@ -65,6 +67,7 @@ def sample(
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)
         after = after if pool is None else pool.after(after)
+        after = after if foresight is None else foresight.after(after, kept)
         with followed(pipeline, after) as following:
             images = pictures(pipeline, {**arguments, **changes, **following})
         if not isinstance(images, Tensor):
@@ -73,6 +76,11 @@ def sample(
                 "(n, 3, h, w) in [0, 1] where output_type is 'pt'."
             )
         return opaque(images.float().cpu())
+
+    def kept(rows: int) -> Sequence[int] | None:
+        if rows != len(seeds):  # a strategy that makes others
+            return None
+        return range(rows) if pool is None else pool.kept
 
     transformer = adapter.transformer(pipeline)
     with ExitStack() as held:
@@ -87,29 +95,37 @@ def sample(
             held.enter_context(seeded(seeds[0], pipeline._execution_device))
         if pool is not None:
             held.enter_context(pool.at_work(transformer))
+        if foresight is not None:
+            held.enter_context(foresight.at_work())
         words = adapter.instruction(pipeline, arguments) if words is None else words
         alone = replace(settings, oversample=1)  # starting and choosing is done around the strategy
         run = Run(pipeline, adapter, call, arguments, seeds[:n], alone, words, bank=bank, ranks=ranks)
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n
-    elif ranks is not None and not ranks.crossed:
-        raise PluginError(
-            f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
-            "those of other ranks: mend it, or make all of them in one process."
-        )
+    else:
+        _check_handed(strategy, run, pool)
     if pool is not None:
-        if n < len(seeds) and not pool.bank.noted:
-            raise PluginError(
-                f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
-                "repelled only those beside them: mend it, or take oversample=1."
-            )
         images, run.seeds = pool.settle(images, seeds)
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
         raise PluginError(f"{who} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
     return images, run, steps.stopped
+
+
+def _check_handed(strategy: Strategy, run: Run, pool: Pool | None) -> None:
+    """Raises PluginError where the strategy kept to itself what `repelled` needs to know of others."""
+    if run.ranks is not None and not run.ranks.crossed:
+        raise PluginError(
+            f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
+            "those of other ranks: mend it, or make all of them in one process."
+        )
+    if pool is not None and pool.n < pool.m and not pool.bank.noted:
+        raise PluginError(
+            f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
+            "repelled only those beside them: mend it, or take oversample=1."
+        )
 
 
 class _Steps:
@@ -158,3 +174,10 @@ def round_trip(pipeline: Any, image: Tensor, adapter: Adapter | None = None) -> 
             f"{type(pipeline).__name__}: its encode and decode must give pictures of the size they were given."
         )
     return ((decoded.float() + 1) / 2).clamp(0, 1).cpu()
+
+
+def strength_of(settings: Repulsion, row: int, run: Run) -> float | None:
+    """With which the particle of that row was moved."""
+    if row < run.still:
+        return 0.0
+    return settings.strength if settings.eta is None else None

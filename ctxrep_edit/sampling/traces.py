@@ -45,6 +45,7 @@ def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsi
     """What two runs must share so that the tokens of one mean the same in the other, under names for people."""
     return {
         "picture": fingerprint(request.image)["sha256"],
+        "further pictures": [fingerprint(picture)["sha256"] for picture in request.references],
         "instruction": request.instruction,
         "size": list(request.size),
         "pipeline": type(pipeline).__name__,

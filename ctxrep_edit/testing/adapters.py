@@ -18,6 +18,7 @@ from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Part
 from ctxrep_edit.sampling.calling import opaque, pictures
+from ctxrep_edit.sampling.forming import Forming
 from ctxrep_edit.sampling.loan import one_by_one
 from ctxrep_edit.sampling.run import round_trip
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
@@ -159,6 +160,21 @@ class AdapterConformance(HookConformance):
             pytest.fail(f"The checks cannot use the pipeline's autoencoder by encode() and decode(): {error}")
         assert made.shape == picture.shape
 
+    def test_previews_become_the_pictures(self, pipeline: Any, adapter: Adapter) -> None:
+        """What is foreseen after the last step is what comes out; before it, something else."""
+        if type(adapter).unpacked is Adapter.unpacked:
+            pytest.skip("The adapter gives no previews.")
+        seen: list[Tensor] = []
+        made = self.run(pipeline, adapter, on_preview=functools.partial(_foreseen, seen, max(self.size)))
+        assert torch.equal(made, self.run(pipeline, adapter)), "Previews change the pictures."
+        assert seen, "Nothing is foreseen: the pipeline steps no scheduler."
+        for foreseen in seen:
+            assert foreseen.shape == made.shape, f"unpacked() makes pictures of {tuple(foreseen.shape)}."
+        far, near = ((foreseen - made).abs().mean() for foreseen in (seen[0], seen[-1]))
+        assert near < 0.01 < far or near < far / 10, (
+            f"After the last step unpacked() and decode() give other pictures than the pipeline does, by {near:.3f}."
+        )
+
     def test_diverse_edit_drives_it(self, pipeline: Any, adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(catalog, "adapter_for", lambda pipeline: adapter)
         monkeypatch.setattr(adapter, "size", lambda pipeline, width, height: self.size)
@@ -181,6 +197,10 @@ class AdapterConformance(HookConformance):
 
 def _append(seen: list[int], step: int, steps: int) -> None:
     seen.append(steps)
+
+
+def _foreseen(seen: list[Tensor], side: int, forming: Forming) -> None:
+    seen.append(torch.cat([to_tensor(picture) for picture in forming.pictures(side)]))
 
 
 def _no_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -15,6 +15,7 @@ from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Run, Strategy
 from ctxrep_edit.sampling import particles
+from ctxrep_edit.sampling.forming import Foresight, OnPreview
 from ctxrep_edit.sampling.run import OnStep, sample
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
@@ -65,6 +66,7 @@ class Runner:
         seeds: Sequence[int] = (0, 1),
         n: int | None = None,
         on_step: OnStep | None = None,
+        on_preview: OnPreview | None = None,
         **asked: Any,
     ) -> tuple[Tensor, Run]:
         """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted.
@@ -73,9 +75,14 @@ class Runner:
         """
         arguments = self.arguments(pipeline, adapter, seeds=seeds, **asked)
         chosen = strategy or catalog.STRATEGIES.get("contextual")
+        foresight = None
+        if on_preview is not None:
+            size, numbers = asked.get("size") or self.size, range(len(seeds) if n is None else n)
+            foresight = Foresight(adapter, pipeline, numbers, size, size, on_preview)
         images, run, _ = sample(
-            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step, n=n
-        )
+            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step, n=n,
+            foresight=foresight,
+        )  # fmt: skip
         return images, run
 
     def run(self, pipeline: Any, adapter: Adapter, settings: Repulsion = PLAIN, **asked: Any) -> Tensor:

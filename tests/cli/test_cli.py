@@ -64,6 +64,14 @@ def test_json_and_all_options(photo: Path, folder: Path, picture: Image.Image, t
     assert (stated["recipe"]["repulsion"]["scope"], stated["recipe"]["repulsion"]["strength"]) == ("context", 0.5)
 
 
+def test_further_pictures_are_for_models_that_take_them(photo: Path, folder: Path, tmp_path: Path) -> None:
+    asked = (photo, "change the light", "--model", folder, "-o", tmp_path / "out", "--no-check", "--reference", photo)
+    result = call(*asked)
+    assert result.exit_code == 1
+    assert "FluxKontextPipeline takes no picture beside the one to edit" in result.stderr
+    assert "reference 1" in refused(call(*asked[:-1], tmp_path / "none.png"))
+
+
 def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = call(photo, "change the light", "-n", 2, "-o", out, "--model", folder, "--compare", "--json")

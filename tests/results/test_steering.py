@@ -17,7 +17,7 @@ from conftest import both
 from PIL import Image
 from tiny import SOME, edit, pixels
 
-from ctxrep_edit import EditSet, InputError, ModelError, Strategy, assess, diverse_edit, load_pipeline
+from ctxrep_edit import EditSet, InputError, ModelError, Strategy, assess, diverse_edit, load_pipeline, stream_edits
 from ctxrep_edit.sampling.noise import Drawn, turned
 
 SIX = replace(SOME, anchor=True)
@@ -98,6 +98,14 @@ def test_spread_goes_from_the_edit_to_todays_set(pipeline: Any, picture: Image.I
     assert (sets[1].recipe["strategy"], sets[1].recipe["like"], sets[1].recipe["spread"]) == ("like", 1, 0.3)
     asked = made(picture, pipeline, n=2, seed=3, mask=mask, like=first[1], spread=0.3)
     assert as_bytes(asked) == as_bytes(sets[1])
+
+
+def test_a_stream_of_variations(pipeline: Any, picture: Image.Image) -> None:
+    first = made(picture, pipeline)
+    options = {"pipeline": pipeline, "repulsion": SIX, "preserve": "off", "progress": False}
+    stream = stream_edits(picture, tiny.WORDS, 2, seed=3, like=first[1], spread=0, **options)
+    assert [entry.image.tobytes() for entry in stream] == as_bytes(first)[1:2] * 2
+    assert stream.edits.like(0, 1, spread=1, progress=False)[0].seed == 5
 
 
 def test_variations_in_batches_are_repelled_from_those_before(pipeline: Any, picture: Image.Image) -> None:

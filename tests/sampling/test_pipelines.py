@@ -62,7 +62,10 @@ def test_without_embedded_models_the_errors_name_none(monkeypatch: pytest.Monkey
 
 
 def test_a_folder_that_is_no_model(picture: Image.Image, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no model_index\.json, so it is not a diffusers pipeline folder"):
+    with pytest.raises(
+        ModelError,
+        match=r"has no model_index\.json or modular_.*, so it is not a diffusers pipeline",
+    ):
         edit(picture, model=tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ModelError, match=r"cannot be loaded: .* or use an embedded model"):

@@ -1,17 +1,14 @@
-"""Words need encoders, and further pictures a family that takes them."""
+"""Words need encoders."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
-import tiny
 import tiny_sd3
-from PIL import Image
 
-from ctxrep_edit import InputError, ModelError, diverse_edit
+from ctxrep_edit import ModelError, diverse_edit
 from ctxrep_edit.testing import tiny_picture
 
 OPTIONS = {
@@ -52,28 +49,3 @@ def test_an_encoder_that_the_family_does_without() -> None:
     pipeline = tiny_sd3.pipeline(tiny_sd3.CLASSES[0])
     pipeline.register_modules(text_encoder_3=None, tokenizer_3=None)
     assert len(diverse_edit(tiny_picture(64, 48), "change the light", 2, pipeline=pipeline, **OPTIONS)) == 2
-
-
-def test_further_pictures_reach_only_a_family_that_takes_them(
-    pipeline: Any, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
-) -> None:
-    plans: list[Any] = []
-    monkeypatch.setattr("ctxrep_edit.results.making.carry_out", lambda plan: plans.append(plan) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        tiny.edit(picture, pipeline=pipeline)
-    plan = plans[0]
-    plan = replace(plan, request=replace(plan.request, references=(picture,)), _derived={})
-    with pytest.raises(InputError) as refused:
-        plan.arguments(plan.seeds)
-    assert str(refused.value) == ("FluxKontextPipeline takes 0 pictures beside the one to edit, but 1 were given.")
-    asked: list[Any] = []
-
-    class Taking(type(plan.adapter)):  # type: ignore[misc]
-        references = 1
-
-        def arguments(self, pipeline: Any, request: Any) -> dict[str, Any]:
-            asked.append(request.references)
-            return super().arguments(pipeline, request)
-
-    replace(plan, adapter=Taking()).arguments(plan.seeds)
-    assert asked == [(picture,)]

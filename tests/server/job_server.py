@@ -15,7 +15,7 @@ from ctxrep_plugins.server.jobs import Jobs
 from ctxrep_plugins.server.logs import logger
 from ctxrep_plugins.server.metrics import Metrics
 from ctxrep_plugins.server.parameters import Limits
-from ctxrep_plugins.server.worker import Worker
+from ctxrep_plugins.server.workers import Workers
 
 
 class Server(uvicorn.Server):
@@ -25,14 +25,15 @@ class Server(uvicorn.Server):
 
 
 def main(state: Path) -> None:
-    def make(job: str) -> dict[str, Any]:
+    def make(job: str, owner: str | None) -> dict[str, Any]:
         with open(state / "begun.txt", "a", encoding="utf-8") as begun:
             begun.write(f"{job}\n")
         time.sleep(0.1)
         return {"data": [{"index": 0, "of": job, "by": os.getpid()}], "set": {}, "error": None}
 
     metrics = Metrics()
-    service = Service(Worker(lambda: None, 8, metrics.stage), "none", Limits(), logger(), metrics)
+    workers = Workers(lambda device: None, [], 8, metrics.stage, logger())
+    service = Service(workers, "none", Limits(), logger(), metrics)
     app = Guard(application(service, Jobs(state, make)), None, service.limits, service.log, metrics)
     Server(uvicorn.Config(app, port=0, log_config=None)).run()
 

@@ -18,6 +18,8 @@ from ctxrep_plugins.server import command
 from ctxrep_plugins.server.jobs import Jobs
 from serving import Place, until
 
+from ctxrep_edit import InputError
+
 
 def test_the_plugin_is_light() -> None:
     code = (
@@ -44,6 +46,29 @@ def test_an_address_for_others_wants_keys(tmp_path: Path) -> None:
         assert "so keys are needed" in result.output
     result = start("serve", "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "none"))
     assert "cannot be read" in result.output
+
+
+def test_devices_of_workers() -> None:
+    for words, count in (("2", 2), ("1", 1)):
+        assert command._devices(words, "cpu") == ["cpu"] * count
+    assert command._devices(None, None) == [None]
+    assert command._devices("cuda:0, cuda:1", None) == ["cuda:0", "cuda:1"]
+    for words, device in (("0", None), ("65", None), ("cuda:0,", None), ("cuda:0", "cpu"), ("two workers", None)):
+        with pytest.raises(InputError, match="must be a number from 1 to 64, or devices"):
+            command._devices(words, device)
+    result = start("serve", "--per-key", "3")
+    assert result.exit_code == 1
+    assert "--per-key is for the keys in --api-key-file" in result.output
+
+
+def test_the_server_itself_works_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from ctxrep_plugins.server import job_making, job_routes, running\n"
+        "from ctxrep_edit import Edit, EditSet, Unfaithful\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_new_key(tmp_path: Path) -> None:
@@ -88,7 +113,7 @@ def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: P
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 143
     assert time.monotonic() - begun < 15
-    made = Jobs(tmp_path, lambda name: {"data": [], "set": {}, "error": None})
+    made = Jobs(tmp_path, lambda name, owner: {"data": [], "set": {}, "error": None})
     made.open()
     until(lambda: made.about(job, None)["status"] == "completed")
     assert made.about(job, None)["data"] == []  # by the second one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import httpx2
 import openai
 import pytest
 import tiny
+import works
+from ctxrep_plugins.server.turns import Task, nobody
 from PIL import Image
 from serving import Place, encoded, until
 
@@ -110,23 +113,30 @@ def test_a_client_that_hangs_up_ends_its_run(place: Place, png: bytes) -> None:
         place.client.with_options(timeout=0.5).images.edit(
             image=("a.png", png), prompt=tiny.WORDS, n=16, extra_body={"preserve": "off", "steps": 200, "batch_size": 1}
         )
-    until(lambda: place.worker.waiting == 0, seconds=10)
+    until(lambda: place.workers.waiting == 0, seconds=10)
     until(lambda: any(entry["status"] == 499 for entry in place.logged()))
 
 
-def test_a_full_queue_says_when_to_come_again(place: Place, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place.worker, "_waiting", 9)
+def test_a_full_queue_says_when_to_come_again(place: Place, png: bytes) -> None:
+    left = threading.Event()
+    for _ in range(9):
+        place.workers.submit(Task(works.until_cancelled, nobody, left.is_set))
     with pytest.raises(openai.RateLimitError) as refused:
         place.client.images.edit(image=("a.png", png), prompt=tiny.WORDS)
+    left.set()
     assert refused.value.code == "queue_full"
     assert int(refused.value.response.headers["retry-after"]) >= 1
+    until(lambda: place.workers.waiting == 0)
 
 
 def test_the_model_and_the_state(place: Place, folder: Path) -> None:
     (model,) = place.client.models.list().data
     assert model.id == str(folder)
     assert place.get("/healthz").json() == {"status": "ok"}
-    assert place.get("/readyz").json() == {"status": "ready"}
+    ready = place.get("/readyz").json()
+    assert ready["status"] == "ready"
+    (worker,) = ready["workers"]
+    assert {**worker, "restarts": 0} == {"worker": 0, "device": "cpu", "state": "ready", "restarts": 0}
     with pytest.raises(openai.NotFoundError):
         place.client.models.retrieve("other")
     schema = place.get("/openapi.json").json()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import tiny
+from ctxrep_plugins.server import worker
 from ctxrep_plugins.server.keys import add_key, read_keys
 from PIL import Image
 from serving import Place, serving, until
@@ -79,9 +82,9 @@ def test_a_job_is_made_and_its_pictures_fetched(shop: tuple[Place, Path, Client,
         answer = client.http.get(one["url"])
         assert answer.headers["content-type"] == "image/png"
         assert Image.open(io.BytesIO(answer.content)).tobytes() == edit.image.tobytes()
-    assert client.http.get(f"/v1/jobs/{job}/files/edits.json").json()["instruction"] == tiny.WORDS
+    assert client.http.get(f"/v1/sets/{about['set']['id']}/files/edits.json").json()["instruction"] == tiny.WORDS
     for name in ("request.json", "bank.safetensors", "../request.json", "..%2frequest.json", "edit-9.png", "image"):
-        assert client.http.get(f"/v1/jobs/{job}/files/{name}").status_code == 404, name
+        assert client.http.get(f"/v1/sets/{about['set']['id']}/files/{name}").status_code == 404, name
 
 
 def test_events_can_be_taken_up_where_they_were_left(client: Client, png: bytes) -> None:
@@ -127,8 +130,9 @@ def test_a_job_is_its_owners(shop: tuple[Place, Path, Client, Client], png: byte
     _, _, client, other = shop
     job = client.new(png)
     client.ended(job)
-    for path in ("", "/events", "/files/edit-1.png"):
-        assert other.http.get(f"/v1/jobs/{job}{path}").status_code == 404
+    made = client.about(job)["set"]["id"]
+    for path in (f"jobs/{job}", f"jobs/{job}/events", f"sets/{made}", f"sets/{made}/files/edit-1.png"):
+        assert other.http.get(f"/v1/{path}").status_code == 404
     for path in ("/cancel", "/more"):
         assert other.http.post(f"/v1/jobs/{job}{path}").status_code == 404
     for name in ("job-0", "nonsense", "job-..", ".."):
@@ -144,9 +148,26 @@ def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: b
     assert client.ended(after)["status"] == "completed"
     assert [client.about(job)["status"] for job in (waiting, running)] == ["cancelled"] * 2
     assert client.events(waiting)[-1][1] == "job.cancelled"
-    assert client.http.get(f"/v1/jobs/{running}/files/edit-1.png").status_code == 404
+    assert client.http.get(f"/v1/sets/set-{running[4:]}/files/edit-1.png").status_code == 404
     assert client.http.post(f"/v1/jobs/{running}/more").status_code == 409
     assert client.http.post(f"/v1/jobs/{after}/cancel").json()["status"] == "completed"
+
+
+def test_a_job_is_made_anew_when_its_worker_was_killed(
+    shop: tuple[Place, Path, Client, Client], png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, _, client, _ = shop
+    monkeypatch.setattr(worker, "BACKOFF", (0.01, 1))
+    asked = {"n": "3", "batch_size": "1", "steps": "60"}
+    job = client.new(png, **asked)
+    until(lambda: client.about(job)["finished"] == 1)
+    os.kill(place.workers.all[0].pid or 0, signal.SIGKILL)
+    about, again = client.ended(job), client.ended(client.new(png, **asked))
+    assert (about["status"], again["status"]) == ("completed", "completed")
+    for one, other in zip(about["data"], again["data"], strict=True):
+        assert client.http.get(one["url"]).content == client.http.get(other["url"]).content
+    (said,) = [line for line in client.http.get("/metrics").text.splitlines() if "worker_restarts_total{" in line]
+    assert said == 'ctxrep_edit_worker_restarts_total{device="cpu",worker="0"} 1.0'
 
 
 def test_a_job_that_cannot_be_done_has_failed(client: Client, png: bytes) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import openai
 import pytest
 import tiny
+import works
 from ctxrep_plugins.server.refusals import Cancelled, Refused, headers, refusal
 from serving import Place, until
 
@@ -26,7 +27,12 @@ from ctxrep_edit import InputError, ModelError, OutputError, PipelineBusy
         ({"output_format": "svg"}, "output_format", "'png' or 'jpeg' or 'webp'"),
         ({"output_compression": 50}, "output_compression", "loses nothing"),
         ({"response_format": "url"}, "response_format", "in the answer"),
-        ({"partial_images": 2, "stream": True}, "partial_images", "0 to 0"),
+        ({"partial_images": 4, "stream": True}, "partial_images", "0 to 3"),
+        ({"partial_images": 2}, "partial_images", "stream=true"),
+        ({"extra_body": {"unlike": {"set": "set-1"}}}, "unlike", "--state"),
+        ({"extra_body": {"unlike": {"index": [1]}}}, "unlike", "must name a set"),
+        ({"extra_body": {"unlike": "set-1"}}, "unlike", "an object"),
+        ({"extra_body": {"unlike": '[{"set": "set-1", "index": ["x"]}]'}}, "unlike", "whole number"),
         ({"input_fidelity": "high"}, "input_fidelity", "restore"),
         ({"complexity": "low"}, "complexity", "does not plan"),
         ({"frame_count": 4}, "frame_count", "animations"),
@@ -82,7 +88,7 @@ def test_another_model(place: Place, png: bytes) -> None:
 
 
 def test_several_pictures(place: Place, png: bytes) -> None:
-    with pytest.raises(openai.BadRequestError, match="one can be edited at a time"):
+    with pytest.raises(openai.BadRequestError, match="takes no picture beside the one to edit, but 1 were given"):
         place.client.images.edit(image=[("a.png", png), ("b.png", png)], prompt=tiny.WORDS)
 
 
@@ -113,7 +119,7 @@ def post(place: Place, **options: Any) -> dict[str, Any]:
         ({"data": {"image": "/etc/passwd", "prompt": "x"}, "files": {"mask": b"x"}}, 400, "image"),
         ({"data": {"prompt": ["x", "y"]}, "files": {"image": b"x"}}, 400, "prompt"),
         ({"data": {"prompt": "x"}, "files": {"other": b"x"}}, 400, "other"),
-        ({"data": {"prompt": "x"}, "files": [("image[]", b"x")] * 9}, 400, None),
+        ({"data": {"prompt": "x"}, "files": [("image[]", b"x")] * 10}, 400, None),
     ],
 )
 def test_bodies(place: Place, options: dict[str, Any], status: int, param: str | None) -> None:
@@ -131,16 +137,13 @@ def test_paths_and_methods(place: Place) -> None:
 def test_what_nobody_foresaw_is_told_without_its_message(
     place: Place, png: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr("ctxrep_plugins.server.making.check_heard", broken)
+    monkeypatch.setattr("ctxrep_plugins.server.making.make_set", works.breaks)
     with pytest.raises(openai.InternalServerError) as refused:
         place.client.images.edit(image=("a.png", png), prompt="a secret too")
     assert refused.value.type == "server_error"
     assert "secret" not in str(refused.value)
     monkeypatch.undo()
-    until(lambda: place.logged("fault"))
+    until(lambda: refused.value.request_id in [entry["request_id"] for entry in place.logged("fault")])
     assert place.logged("fault")[-1]["error"] == "ZeroDivisionError"
     assert place.logged("fault")[-1]["request_id"] == refused.value.request_id
     assert "secret" not in place.log.getvalue()

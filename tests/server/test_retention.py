@@ -28,7 +28,7 @@ def opened(state: Path, keep: Keep, make: Any) -> Iterator[Jobs]:
         made.close()
 
 
-def done(job: str) -> dict[str, Any]:
+def done(job: str, owner: str | None) -> dict[str, Any]:
     return {"data": [], "set": {}, "error": None}
 
 
@@ -44,10 +44,11 @@ def test_the_oldest_go_while_all_are_too_large(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(jobs, "TIDIED", 1000)
     hold = threading.Event()
 
-    def make(job: str) -> dict[str, Any]:
+    def make(job: str, owner: str | None) -> dict[str, Any]:
+        made.shelf.begin(job)
         if len(names) == 4:
             hold.wait(30)
-        return done(job)
+        return done(job, owner)
 
     names: list[str] = []
     with opened(tmp_path, Keep(bytes=25_000), make) as made:

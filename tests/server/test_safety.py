@@ -64,7 +64,7 @@ def guarded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     add_key(file, "other")
     key = add_key(file, "studio")
     with serving(folder, read_keys(file), Limits(body=200_000, pixels=20_000)) as made:
-        yield Place(made.url, made.worker, made.log, key)
+        yield Place(made.url, made.workers, made.log, key)
 
 
 def test_only_keys_that_are_known_may_ask(guarded: Place, png: bytes) -> None:

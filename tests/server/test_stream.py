@@ -9,6 +9,8 @@ from typing import Any
 import openai
 import pytest
 import tiny
+import works
+from ctxrep_plugins.server import making
 from serving import Place, until
 
 
@@ -36,12 +38,12 @@ def test_an_edit_comes_before_the_next_is_made(place: Place, png: bytes) -> None
             )  # fmt: skip
             async for event in stream:
                 assert base64.b64decode(event.b64_json)
-                assert place.worker.waiting == 1
+                assert place.workers.waiting == 1
                 break
             await stream.close()
 
     asyncio.run(first())
-    until(lambda: place.worker.waiting == 0, seconds=5)
+    until(lambda: place.workers.waiting == 0, seconds=5)
 
 
 def test_what_is_wrong_at_the_start_has_its_status(place: Place, png: bytes) -> None:
@@ -51,12 +53,7 @@ def test_what_is_wrong_at_the_start_has_its_status(place: Place, png: bytes) -> 
 
 
 def test_what_goes_wrong_later_is_an_error_event(place: Place, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctxrep_plugins.server import making
-
-    def broken(*_: Any) -> Any:
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(making, "spread", broken)
+    monkeypatch.setattr(making, "make_set", works.breaks_late)
     stream = place.client.images.edit(
         image=("a.png", png), prompt=tiny.WORDS, n=2, stream=True, extra_body={"preserve": "off", "batch_size": 1}
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.maps import region_b64
 from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.pictures import encoded
 
@@ -26,7 +27,8 @@ def about(edit: Edit) -> dict[str, Any]:
 
 def picture(edit: Edit, wanted: Wanted) -> dict[str, Any]:
     """An edit, as an entry of `data`."""
-    return {"b64_json": encoded(edit.image, wanted.form), **about(edit)}
+    region = {"region_b64": region_b64(edit.region)} if wanted.regions else {}
+    return {"b64_json": encoded(edit.image, wanted.form), **about(edit), **region}
 
 
 def about_set(edits: EditSet, spread: Mapping[str, Any], warnings: Sequence[str], model: str) -> dict[str, Any]:

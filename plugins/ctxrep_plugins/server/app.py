@@ -6,21 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
-from ctxrep_plugins.server.body import read
+from ctxrep_plugins.server.body import key_of, read
 from ctxrep_plugins.server.logs import fault
-from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.making import Making, counted
 from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
-from ctxrep_plugins.server.pictures import check_picture, check_size
+from ctxrep_plugins.server.pictures import check_further, check_picture, check_size
 from ctxrep_plugins.server.refusals import Cancelled, Refused
 from ctxrep_plugins.server.schema import edits_schema
 from ctxrep_plugins.server.stream import event, events
-from ctxrep_plugins.server.worker import Worker
+from ctxrep_plugins.server.unlike import places
+from ctxrep_plugins.server.workers import Workers
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -37,9 +38,9 @@ GONE = 499
 
 @dataclass
 class Service:
-    """What all requests share. model: under which name the pipeline of the worker is offered."""
+    """What all requests share. model: under which name the pipeline of the workers is offered."""
 
-    worker: Worker
+    workers: Workers
     model: str
     limits: Limits
     log: Any
@@ -50,7 +51,7 @@ class Service:
     def count(self, making: Making) -> None:
         """A set is made."""
         if making.edits is not None:
-            self.metrics.made(making.edits)
+            self.metrics.made(counted((*making.edits, *making.edits.dropped)))
 
     def refused(self, error: Exception, request_id: str) -> Refused:
         """What a client is told of an error; the log, where it is the server's."""
@@ -77,23 +78,30 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
 
     @app.post("/v1/images/edits", openapi_extra=edits_schema(service.limits), summary="Different edits of a picture")
     async def edits(request: Request) -> Response:
-        service.worker.check_room()
-        asked = await _asked(request, service)
-        making = Making(asked)
-        service.worker.submit(making.work)
+        owner = request.state.owner
+        key = key_of(request)
+        if key is None:  # with one it is a job, of which more may wait
+            service.workers.check_room(owner)
+        asked = await _asked(request, service, jobs)
+        if key is not None:
+            return await _kept(request, asked, service, jobs, key)
+        making = Making(asked, owner)
+        service.workers.submit(making.task)
         return await (_streamed if asked.stream else _whole)(request, making, service)
 
-    service.metrics.watch("waiting", "Sets that wait for the worker or are made.", lambda: service.worker.waiting)
-    service.metrics.watch("ready", "Whether the model is loaded and its worker alive.", lambda: service.worker.ready)
+    workers = service.workers
+    service.metrics.watch("waiting", "Sets that wait for a worker or are made.", lambda: workers.waiting)
+    service.metrics.watch("ready", "Whether a worker is alive that has the model loaded.", lambda: workers.ready)
+    service.metrics.workers(workers)
     if jobs is not None:
         from ctxrep_plugins.server.job_routes import add_jobs
 
         service.metrics.watch("jobs_waiting", "Jobs that wait or are made.", jobs.waiting)
-        add_jobs(app, jobs, service.limits, lambda request: _asked(request, service))
+        add_jobs(app, jobs, service.limits, lambda request: _asked(request, service, jobs))
     return app
 
 
-async def _asked(request: Request, service: Service) -> Wanted:
+async def _asked(request: Request, service: Service, jobs: Jobs | None) -> Wanted:
     """What a request wants, its pictures looked at. Raises `Refused`."""
     fields, files = await read(request, service.limits)
     asked = wanted(fields, files, service.model, service.limits)
@@ -102,8 +110,41 @@ async def _asked(request: Request, service: Service) -> Wanted:
         source = await asyncio.to_thread(check_picture, asked.image, "image", service.limits)
         if asked.mask is not None:
             await asyncio.to_thread(check_picture, asked.mask, "mask", service.limits)
+        await asyncio.to_thread(check_further, asked.references, service.limits)
     check_size(asked.form.size, source, service.limits)
-    return asked
+    named = await asyncio.to_thread(places, asked.unlike, jobs, request.state.owner)
+    return replace(asked, places=named)
+
+
+async def _kept(request: Request, asked: Wanted, service: Service, jobs: Jobs | None, key: str) -> Response:
+    """What is asked for with an Idempotency-Key. A client that hangs up may ask again, so nothing is ended."""
+    if jobs is None:
+        message = "An Idempotency-Key needs a server with --state, which keeps what was made: leave it out."
+        raise Refused(message, "Idempotency-Key", code="unsupported_parameter")
+    if asked.previews:
+        message = "partial_images are not kept, so there are none with an Idempotency-Key: leave one of them out."
+        raise Refused(message, "partial_images", code="unsupported_parameter")
+    from ctxrep_plugins.server.job_routes import laid_down
+    from ctxrep_plugins.server.kept import Kept
+
+    stated, pictures = laid_down(asked)
+    stated["answer"] = [*asdict(asked.form).items(), asked.regions]
+    job = await asyncio.to_thread(jobs.accept, request.state.owner, stated, pictures, key)
+    request.state.note.update(job=job)
+    kept = Kept(jobs, job, request.state.owner, asked)
+    news = kept.events()
+    wanted = asyncio.create_task(anext(news) if asked.stream else kept.whole())  # type: ignore[arg-type]
+    gone = asyncio.create_task(_hung_up(request))
+    await asyncio.wait({wanted, gone}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (gone, wanted):
+        if not task.done():
+            task.cancel()
+    if not wanted.done() or wanted.cancelled():
+        return Response(status_code=GONE)
+    first: Any = wanted.result()
+    if asked.stream:
+        return StreamingResponse(_body(first, news, request, service), media_type="text/event-stream")
+    return Response(first, media_type="application/json")
 
 
 async def _whole(request: Request, making: Making, service: Service) -> Response:
@@ -142,24 +183,34 @@ async def _streamed(request: Request, making: Making, service: Service) -> Respo
 
     async def body() -> AsyncIterator[bytes]:
         try:
-            yield first
-            async for one in news:
+            async for one in _body(first, news, request, service):
                 yield one
             service.count(making)
-        except Exception as error:
-            refused = service.refused(error, request.state.request_id)
-            yield event("error", refusals.body(refused))
         finally:
             making.cancel()
 
     return StreamingResponse(body(), media_type="text/event-stream")
 
 
+async def _body(first: bytes, news: AsyncIterator[bytes], request: Request, service: Service) -> AsyncIterator[bytes]:
+    """Events, and what goes wrong between them as one."""
+    try:
+        yield first
+        async for one in news:
+            yield one
+    except Exception as error:
+        yield event("error", refusals.body(service.refused(error, request.state.request_id)))
+
+
 async def _left(request: Request, making: Making) -> None:
     """Cancels when the client hangs up."""
+    await _hung_up(request)
+    making.cancel()
+
+
+async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    making.cancel()
 
 
 def _tell_state(app: FastAPI, service: Service) -> None:
@@ -184,10 +235,11 @@ def _tell_state(app: FastAPI, service: Service) -> None:
         text = await asyncio.to_thread(service.metrics.text)
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
-    @app.get("/readyz", summary="Whether the model is loaded and its worker alive")
+    @app.get("/readyz", summary="Whether a worker is alive that has the model loaded, and what each one does")
     async def ready() -> Response:
-        status = "ready" if service.worker.ready else "failed" if service.worker.failed else "loading"
-        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
+        workers = service.workers
+        status = "ready" if workers.ready else "failed" if workers.failed else "loading"
+        return JSONResponse({"status": status, "workers": workers.states}, 200 if status == "ready" else 503)
 
 
 def _tell_errors(app: FastAPI, service: Service) -> None:

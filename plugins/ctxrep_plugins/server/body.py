@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +17,11 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-MOST_FILES, MOST_FIELDS = 4, 64
-LISTS = ("preserve",)
+MOST_FILES, MOST_FIELDS = 9, 64
+LISTS = ("preserve", "unlike[index]")
 """Parameters that may be given several times."""
+PARTS = re.compile(r"(unlike)\[(set|index)\]")
+"""Parts of an object, as a form has them."""
 
 Files = dict[str, list[bytes]]
 
@@ -49,6 +52,14 @@ async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     return _object(body) if body else {}
 
 
+def key_of(request: Request) -> str | None:
+    """The Idempotency-Key. Raises `Refused`."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise Refused("The Idempotency-Key must have 1 to 255 letters.", "Idempotency-Key")
+    return key
+
+
 async def _form(request: Request) -> tuple[dict[str, Any], Files]:
     fields: dict[str, list[str]] = defaultdict(list)
     files: Files = defaultdict(list)
@@ -64,10 +75,23 @@ async def _form(request: Request) -> tuple[dict[str, Any], Files]:
                     fields[name].append(value)
     except HTTPException as error:
         raise Refused(f"The form cannot be read: {error.detail}") from None
-    return {name: _one(name, values) for name, values in fields.items()}, dict(files)
+    return _whole({name: _one(name, values) for name, values in fields.items()}), dict(files)
+
+
+def _whole(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """With objects put together from their parts."""
+    found = {name: value for name, value in fields.items() if not PARTS.fullmatch(name)}
+    for name, value in fields.items():
+        if part := PARTS.fullmatch(name):
+            if part[1] in fields:
+                raise Refused(f"{part[1]} is given twice: give it once.", part[1])
+            found.setdefault(part[1], {})[part[2]] = value
+    return found
 
 
 def _one(name: str, values: Sequence[str]) -> Any:
+    if name == "unlike[index]":
+        return list(values)
     if name in LISTS:
         return values[0] if len(values) == 1 else list(values)
     if len(values) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 from ctxrep_edit import InputError
 
 NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "structlog", "uvicorn")
+MOST_WORKERS = 64
 
 
 @click.command()
@@ -28,8 +30,17 @@ NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "stru
     help="Remove the oldest jobs while all take more.  [default: never]",
 )  # fmt: skip
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
+@click.option(
+    "--workers", help="Devices, such as cuda:0,cuda:1, each with a process of its own; or a number of processes on "
+    "--device.  [default: 1]",
+)  # fmt: skip
+@click.option(
+    "--time-limit", type=click.FloatRange(0, min_open=True), default=3600, show_default=True,
+    help="Seconds that a set may take; its worker is ended then, and started anew.",
+)  # fmt: skip
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--queue", type=click.IntRange(0), default=16, show_default=True, help="How many requests may wait.")
+@click.option("--per-key", type=click.IntRange(1), help="How many requests of a key may wait, and how many jobs.")
 @click.option("--max-n", type=click.IntRange(1, 256), default=16, show_default=True, help="Edits of one request.")
 @click.option(
     "--max-megapixels", type=click.IntRange(1, 170), default=64, show_default=True, help="Of a picture, in millions."
@@ -37,7 +48,8 @@ NEEDED = ("dbos", "fastapi", "filelock", "multipart", "prometheus_client", "stru
 @click.option("--max-megabytes", type=click.IntRange(1), default=64, show_default=True, help="Of a request, in MiB.")
 def serve(
     host: str, port: int, api_key_file: Path | None, max_n: int, max_megapixels: int, max_megabytes: int,
-    keep_days: float | None, keep_gigabytes: float | None, **options: Any,
+    keep_days: float | None, keep_gigabytes: float | None, device: str | None, workers: str | None,
+    per_key: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Edit pictures over HTTP, as the openai client asks for it: POST /v1/images/edits.
 
@@ -54,6 +66,9 @@ def serve(
         raise InputError(
             "--keep-days and --keep-gigabytes are for the jobs in --state, which is not given: give it too."
         )
+    if per_key is not None and api_key_file is None:
+        raise InputError("--per-key is for the keys in --api-key-file, which is not given: give it too.")
+    devices = _devices(workers, device)
     from ctxrep_plugins.server.keys import read_keys
     from ctxrep_plugins.server.parameters import Keep, Limits
     from ctxrep_plugins.server.running import run
@@ -64,7 +79,7 @@ def serve(
         None if keep_days is None else keep_days * 24 * 3600,
         None if keep_gigabytes is None else int(keep_gigabytes * 1e9),
     )
-    run(host, port, keys, limits, keep=keep, **options)
+    run(host, port, keys, limits, keep=keep, devices=devices, per_key=per_key, **options)
 
 
 @click.command("new-key")
@@ -85,6 +100,21 @@ def need_server() -> None:
     lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if lacking:
         raise InputError(f"serve needs {', '.join(lacking)}, not installed: pip install 'ctxrep-edit[server]'.")
+
+
+def _devices(workers: str | None, device: str | None) -> list[str | None]:
+    """Of each worker. Raises InputError."""
+    if workers is None:
+        return [device]
+    if workers.isascii() and workers.isdigit() and 1 <= int(workers[:4]) <= MOST_WORKERS:
+        return [device] * int(workers)
+    devices = [one.strip() for one in workers.split(",")]
+    if device is not None or not all(re.fullmatch(r"[a-z]+(:\d+)?", one) for one in devices):
+        raise InputError(
+            f"--workers is {workers!r}, but must be a number from 1 to {MOST_WORKERS}, or devices such as "
+            "cuda:0,cuda:1, then without --device."
+        )
+    return list(devices)
 
 
 def _is_loopback(host: str) -> bool:

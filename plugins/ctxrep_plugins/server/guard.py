@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from ctxrep_edit import encode_json
 OPEN = ("/healthz", "/readyz")
 """What is told without a key."""
 HERE = ("127.0.0.1", "::1", "localhost")
+UNREAD = 300.0
+"""Seconds that a client may leave unread what it is sent, before it is given up."""
 SAFE = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -54,7 +57,10 @@ class Guard:
             else:
                 await self.app(scope, _Counted(receive, self.limits.body), answer)
         except Exception as error:  # what nobody foresaw: the client was told, if it could be
-            self.log.error("fault", request_id=answer.id, **fault(error))
+            if answer.unread:
+                scope["state"]["note"].update(unread=True)
+            else:
+                self.log.error("fault", request_id=answer.id, **fault(error))
             if answer.status is None:
                 await answer.refuse(refusals.refusal(error, answer.id))
         finally:
@@ -116,6 +122,7 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self.send, self.id = send, f"req-{secrets.token_hex(12)}"
         self.status: int | None = None
+        self.unread = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -123,7 +130,12 @@ class _Answer:
             headers = MutableHeaders(raw=message["headers"])
             for name, value in {**SAFE, "x-request-id": self.id}.items():
                 headers[name] = value
-        await self.send(message)
+        try:
+            async with asyncio.timeout(UNREAD):
+                await self.send(message)
+        except TimeoutError:
+            self.unread = True
+            raise
 
     async def refuse(self, refused: Refused) -> None:
         body = encode_json(refusals.body(refused), None).encode()

@@ -1,18 +1,24 @@
-"""How a job is made: with the worker's pipeline, its edits laid down one by one, then its set."""
+"""How a job is made: by a worker, which lays down its edits one by one, then its set."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
-from ctxrep_plugins.server.making import check_heard, spread
-from ctxrep_plugins.server.refusals import Cancelled, Refused
-from ctxrep_plugins.server.shelf import Shelf
+from ctxrep_plugins.server.making import check_heard, counted, spread
+from ctxrep_plugins.server.maps import Maps, heat_file, region_file, region_png
+from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.shelf import Shelf, job_of, set_id
+from ctxrep_plugins.server.turns import OnStep, Task, Tell, nobody
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
-from ctxrep_plugins.server.worker import Worker
+from ctxrep_plugins.server.workers import Workers
+from filelock import FileLock
 
 from ctxrep_edit import InputError
 
@@ -21,92 +27,118 @@ if TYPE_CHECKING:
 
 LARGEST = 2**30
 """Bytes: a bank that takes no more is saved, so that there can be more of the set."""
+LINGERS = 60
+"""Seconds within which a worker has ended after its server."""
 
 
 class Maker:
-    """Makes jobs, for `Jobs`. model: what recipes call the model; told: what a client is told of an error; made: is
-    told of each set.
+    """Has jobs made, for `Jobs`. model: what recipes call the model; told: what a client is told of an error; made: is
+    told how many edits there are, by verdict.
     """
 
     def __init__(
-        self, worker: Worker, model: str, told: Callable[[Exception, str], Refused], made: Callable[[EditSet], None]
-    ) -> None:
-        self.worker, self.model, self._told, self._counted = worker, model, told, made
+        self, workers: Workers, model: str, told: Callable[[Exception, str], Refused],
+        made: Callable[[Mapping[str, int]], None],
+    ) -> None:  # fmt: skip
+        self.workers, self.model, self._told, self._counted = workers, model, told, made
 
-    def make(self, job: str, shelf: Shelf, cancelled: Callable[[], bool]) -> dict[str, Any]:
-        """What is to be known of the job when it has ended. Waits for the worker."""
-        ended, found = threading.Event(), dict[str, Any]()
+    def make(self, job: str, owner: str | None, place: Path, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """What is to be known of the job when it has ended. Waits for a worker."""
+        work = functools.partial(make_job, job, place, self.model)
+        task = Task(work, nobody, cancelled, owner, again=True)
+        self.workers.submit(task, always=True)
+        try:
+            found, verdicts = task.done.result()
+        except Exception as error:
+            return {"error": refusals.body(self._told(error, job))["error"]}
+        self._counted(verdicts)
+        return dict(found)
 
-        def work(pipeline: Any) -> None:
-            try:
-                found.update(self._made(job, shelf, pipeline, cancelled))
-            except Exception as error:
-                found.update(error=refusals.body(self._told(error, job))["error"])
-            finally:
-                ended.set()
 
-        self.worker.submit(work, always=True)
-        ended.wait()
-        return found
+def make_job(
+    job: str, place: Path, model: str, pipeline: Any, tell: Tell, on_step: OnStep
+) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+    """Makes a job in the worker's process: what is to be known of it, and how many edits there are by verdict."""
+    shelf = Shelf(place)
+    with FileLock(place / job / "lock", timeout=LINGERS):  # of a worker whose server was killed
+        return _Job(job, shelf, model, pipeline, on_step).made()
 
-    def _made(self, job: str, shelf: Shelf, pipeline: Any, cancelled: Callable[[], bool]) -> dict[str, Any]:
-        def on_step(step: int, steps: int) -> None:
-            if cancelled():
-                raise Cancelled("This job was cancelled.")
 
-        request, warnings = shelf.request(job), list[str]()
+@dataclass
+class _Job:
+    """One job under way."""
+
+    job: str
+    shelf: Shelf
+    model: str
+    pipeline: Any
+    on_step: OnStep
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+    def made(self) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+        request, warnings = self.shelf.request(self.job), list[str]()
         assert request is not None  # it was accepted
-        shelf.begin(job)
-        on_step(0, 1)
+        self.shelf.begin(self.job)
         with heard(warnings):
-            if request.get("more_of"):
-                edits = self._more(request, shelf, pipeline, on_step)
-            else:
-                edits = self._edits(job, request, shelf, pipeline, on_step)
+            edits = self._more(request) if request.get("more_of") else self._edits(request)
             how_far = spread(edits)
-        edits.save(shelf.set_of(job), bank=_continues(edits))
-        data = [{**answers.about(edit), "url": url(job, edit)} for edit in edits]
-        return {"data": data, "set": answers.about_set(edits, how_far, warnings, self.model), "error": None}
+        before = self.shelf.set_of(request["more_of"]) if request.get("more_of") else None
+        forms = ["png", "sheet", "json", Maps(before)]
+        edits.save(self.shelf.set_of(self.job), forms, bank=_continues(edits))
+        data = [{**answers.about(edit), **urls(self.job, edit, self.shelf)} for edit in edits]
+        about = {"id": set_id(self.job), **answers.about_set(edits, how_far, warnings, self.model)}
+        return {"data": data, "set": about, "error": None}, self.verdicts
 
-    def _edits(
-        self, job: str, request: Mapping[str, Any], shelf: Shelf, pipeline: Any, on_step: Callable[[int, int], None]
-    ) -> EditSet:
+    def _edits(self, request: Mapping[str, Any]) -> EditSet:
         from ctxrep_edit import encode_png, stream_edits
 
-        image = shelf.picture(job, "image")
+        image = self.shelf.picture(self.job, "image")
         assert image is not None  # it was accepted
-        check_heard(pipeline, request["options"])
+        check_heard(self.pipeline, request["options"])
+        unlike = [(str(self.shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get("unlike", ())]
         made = stream_edits(
-            image, request["prompt"], request["n"], mask=shelf.picture(job, "mask"), pipeline=pipeline, progress=False,
-            on_step=on_step, **{"seed": request["seed"], **request["options"]},
+            image, request["prompt"], request["n"], mask=self.shelf.picture(self.job, "mask"),
+            references=self.shelf.references(self.job), unlike=edits_of(unlike), pipeline=self.pipeline, progress=False,
+            on_step=self.on_step, **{"seed": request["seed"], **request["options"]},
         )  # fmt: skip
         for edit in made:
-            shelf.tell(job, {**answers.about(edit), "url": url(job, edit)}, edit.file, encode_png(edit.image))
+            region = {} if edit.region is None else {region_file(edit): region_png(edit.region)}
+            about = {**answers.about(edit), **named(self.job, [edit.file, *region])}
+            self.shelf.tell(self.job, about, {edit.file: encode_png(edit.image), **region})
         return self._named(made.edits)
 
-    def _more(
-        self, request: Mapping[str, Any], shelf: Shelf, pipeline: Any, on_step: Callable[[int, int], None]
-    ) -> EditSet:
+    def _more(self, request: Mapping[str, Any]) -> EditSet:
         from ctxrep_edit import EditSet
 
         try:
-            before = EditSet.load(shelf.set_of(request["more_of"]))
+            before = EditSet.load(self.shelf.set_of(request["more_of"]))
         except InputError:  # which names a folder of the server
             message = f"The set of {request['more_of']} is there no longer: ask for a new one."
             raise Refused(message, status=410, code="set_removed") from None
         numbers = request["unlike"]
         unlike = None if numbers is None else [edit for edit in before if edit.index in numbers]
-        fresh = before.more(request["n"], unlike=unlike, pipeline=pipeline, progress=False, on_step=on_step)
+        fresh = before.more(request["n"], unlike=unlike, pipeline=self.pipeline, progress=False, on_step=self.on_step)
         return before + self._named(fresh)
 
     def _named(self, edits: EditSet) -> EditSet:
         """A set that is made."""
-        self._counted(edits)
+        self.verdicts.update(counted((*edits, *edits.dropped)))
         return replace(edits, recipe={**edits.recipe, "model": self.model})
 
 
-def url(job: str, edit: Edit) -> str:
-    return f"/v1/jobs/{job}/files/{edit.file}"
+def urls(job: str, edit: Edit, shelf: Shelf) -> dict[str, str | None]:
+    """Where what there is of an edit can be fetched; None: there is none."""
+    names = (edit.file, region_file(edit), heat_file(edit))
+    return named(job, [name for name in names if shelf.file(job, name)])
+
+
+def named(job: str, files: Sequence[str]) -> dict[str, str | None]:
+    """URLs of files of one edit, by what they are."""
+    found: dict[str, str | None] = {"url": None, "region": None, "heat": None}
+    for name in files:
+        kind = name.partition("-")[0]
+        found["url" if kind == "edit" else kind] = f"/v1/sets/{set_id(job)}/files/{name}"
+    return found
 
 
 def _continues(edits: EditSet) -> bool:

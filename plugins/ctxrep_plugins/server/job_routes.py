@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ctxrep_plugins.server.body import read_json
+from ctxrep_plugins.server.body import key_of, read_json
 from ctxrep_plugins.server.jobs import ENDED, Jobs
 from ctxrep_plugins.server.parameters import Limits, Wanted
 from ctxrep_plugins.server.readers import Indices, Whole
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.schema import edits_schema
+from ctxrep_plugins.server.shelf import REFERENCE, job_of
 from ctxrep_plugins.server.stream import event
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -20,7 +21,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 POLL, SIGN = 0.2, 15.0
 """Seconds: after which is looked for news, and after which a reader is told that there are none."""
 AT_ONCE = (
-    "background", "output_compression", "output_format", "partial_images", "response_format", "size", "stream",
+    "background", "output_compression", "output_format", "partial_images", "regions", "response_format", "size",
+    "stream",
 )  # fmt: skip
 """Parameters of an answer that has the pictures in it."""
 
@@ -35,9 +37,7 @@ def add_jobs(app: FastAPI, jobs: Jobs, limits: Limits, asked: Any) -> None:
             if name in wanted.fields:
                 message = f"{name} is for /v1/images/edits: the pictures of a job are PNG files. Leave it out."
                 raise Refused(message, name, code="unsupported_parameter")
-        stated = {"prompt": wanted.prompt, "n": wanted.n, "options": wanted.options}
-        pictures = {"image": wanted.image} | ({} if wanted.mask is None else {"mask": wanted.mask})
-        return await _accepted(request, jobs, stated, pictures)
+        return await _accepted(request, jobs, *laid_down(wanted))
 
     @app.post("/v1/jobs/{job}/more", status_code=202, summary="More edits, unlike those of a job")
     async def more(request: Request, job: str) -> Response:
@@ -62,9 +62,21 @@ def add_jobs(app: FastAPI, jobs: Jobs, limits: Limits, asked: Any) -> None:
         await asyncio.to_thread(jobs.request, job, request.state.owner)
         return StreamingResponse(_news(jobs, job, request.state.owner, seen), media_type="text/event-stream")
 
-    @app.get("/v1/jobs/{job}/files/{name}", summary="A picture of a job, or its edits.json")
-    async def file(request: Request, job: str, name: str) -> Response:
-        return FileResponse(await asyncio.to_thread(_file, jobs, job, request.state.owner, name))
+    @app.get("/v1/sets/{name}", summary="A set that is complete")
+    async def whole(request: Request, name: str) -> Response:
+        return JSONResponse(await asyncio.to_thread(jobs.set_about, name, request.state.owner))
+
+    @app.get("/v1/sets/{name}/files/{file}", summary="A picture of a set, also before it is complete")
+    async def picture(request: Request, name: str, file: str) -> Response:
+        return FileResponse(await asyncio.to_thread(_file, jobs, name, request.state.owner, file))
+
+
+def laid_down(wanted: Wanted) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A request as a job keeps it: what it asks for, and its pictures by name."""
+    stated = {"prompt": wanted.prompt, "n": wanted.n, "options": dict(wanted.options)}
+    stated |= {"unlike": list(wanted.unlike)} if wanted.unlike else {}
+    pictures = {"image": wanted.image} | ({} if wanted.mask is None else {"mask": wanted.mask})
+    return stated, pictures | {f"{REFERENCE}{i}": one for i, one in enumerate(wanted.references)}
 
 
 async def _more_asked(request: Request, limits: Limits, there: int) -> Mapping[str, Any]:
@@ -84,17 +96,10 @@ async def _more_asked(request: Request, limits: Limits, there: int) -> Mapping[s
 
 async def _accepted(request: Request, jobs: Jobs, stated: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Response:
     owner = request.state.owner
-    job = await asyncio.to_thread(jobs.accept, owner, stated, pictures, _key(request))
+    job = await asyncio.to_thread(jobs.accept, owner, stated, pictures, key_of(request))
     request.state.note.update(job=job)
     about = await asyncio.to_thread(jobs.about, job, owner)
     return JSONResponse(about, 202, {"location": f"/v1/jobs/{job}"})
-
-
-def _key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= 255:
-        raise Refused("The Idempotency-Key must have 1 to 255 letters.", "Idempotency-Key")
-    return key
 
 
 async def _news(jobs: Jobs, job: str, owner: str | None, seen: int) -> AsyncIterator[bytes]:
@@ -120,9 +125,12 @@ async def _news(jobs: Jobs, job: str, owner: str | None, seen: int) -> AsyncIter
             quiet = 0.0
 
 
-def _file(jobs: Jobs, job: str, owner: str | None, name: str) -> Path:
+def _file(jobs: Jobs, name: str, owner: str | None, file: str) -> Path:
+    job = job_of(name)
+    if jobs.find(job, owner) is None:
+        raise Refused(f"There is no set {name[:40]!r}.", status=404, code="set_not_found")
     status = jobs.about(job, owner)["status"]
-    found = jobs.shelf.file(job, name) if status in ("running", "completed") else None
+    found = jobs.shelf.file(job, file) if status in ("running", "completed") else None
     if found is None:
-        raise Refused(f"The job is {status}, and has no such file.", status=404, code="file_not_found")
+        raise Refused(f"The job of this set is {status}, and has no such file.", status=404, code="file_not_found")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import threading
 import time
@@ -13,8 +14,8 @@ from typing import Any
 from ctxrep_plugins.server import refusals
 from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.shelf import Shelf
-from dbos import DBOS, DBOSConfig, SetWorkflowID, error
+from ctxrep_plugins.server.shelf import Shelf, job_of
+from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWorkflowID, error
 from filelock import FileLock, Timeout
 
 from ctxrep_edit import InputError
@@ -27,8 +28,8 @@ STATES = {
 }  # fmt: skip
 ENDED = ("completed", "failed", "cancelled")
 
-Make = Callable[[str], dict[str, Any]]
-"""Makes a job, and returns what is to be known of it; raises nothing."""
+Make = Callable[[str, "str | None"], dict[str, Any]]
+"""Makes a job of an owner, and returns what is to be known of it; raises nothing."""
 
 NO_END = Keep()
 TIDIED = 600.0
@@ -36,13 +37,17 @@ TIDIED = 600.0
 
 
 class Jobs:
-    """The jobs of one folder. make: does one job; several are never done at once. One a process, as DBOS is.
+    """The jobs of one folder. make: does one job; at_once: how many of one owner are given to it at a time. most: how
+    many may wait or be under way, per_key: of one owner, None: as many. One a process, as DBOS is.
 
     The folder is held until `close`. Raises InputError where another process holds it, OutputError where it cannot be
     made.
     """
 
-    def __init__(self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000) -> None:
+    def __init__(
+        self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000, *, at_once: int = 1,
+        per_key: int | None = None,
+    ) -> None:  # fmt: skip
         self.shelf = Shelf(state / "jobs")
         self._held = FileLock(state / "lock")
         try:
@@ -50,7 +55,7 @@ class Jobs:
         except Timeout:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
         self._database, self._make, self._most = state / "jobs.sqlite", make, most
-        self._keep, self._closed = keep, threading.Event()
+        self._keep, self._closed, self._at_once, self._per_key = keep, threading.Event(), at_once, per_key
         self._lock = threading.Lock()
         self.running = 0
         self.cancelled: set[str] = set()
@@ -75,7 +80,9 @@ class Jobs:
         self._workflow = job
         DBOS.launch()
         self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.1, on_conflict="always_update")
+        DBOS.register_queue(
+            QUEUE, partition_worker_concurrency=self._at_once, polling_interval_sec=0.1, on_conflict="always_update"
+        )  # a part of it is one owner's, so that nobody waits behind all jobs of another
         threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
 
     def close(self) -> None:
@@ -100,7 +107,7 @@ class Jobs:
         with self._lock:
             known = self.shelf.request(job)
             if known is None:
-                self._check_room()
+                self._check_room(owner)
                 stated = {
                     **request, "owner": owner, "digest": digest, "created": int(time.time()),
                     "seed": secrets.randbelow(2**31),
@@ -111,23 +118,33 @@ class Jobs:
                     "That Idempotency-Key was used for another request: take a new one.", status=409,
                     code="idempotency_key_reused",
                 )  # fmt: skip
-            with SetWorkflowID(job):
+            part = SetEnqueueOptions(queue_partition_key=_part(owner))
+            with SetWorkflowID(job), DBOSContextSetAuth(_part(owner), None), part:
                 DBOS.enqueue_workflow(QUEUE, self._workflow, job)
         return job
 
-    def waiting(self) -> int:
-        """How many wait or are under way, counted as far as may wait."""
-        states = ["ENQUEUED", "PENDING"]
-        return len(DBOS.list_workflows(status=states, limit=self._most, load_input=False, load_output=False))
+    def waiting(self, user: str | None = None) -> int:
+        """How many wait or are under way, counted as far as may wait. user: of one owner's."""
+        states, most = ["ENQUEUED", "PENDING"], self._most
+        found = DBOS.list_workflows(status=states, user=user, limit=most, load_input=False, load_output=False)
+        return len(found)
 
-    def _check_room(self) -> None:
+    def _check_room(self, owner: str | None) -> None:
+        if self._per_key is not None and self.waiting(_part(owner)) >= self._per_key:
+            message = f"{self._per_key} jobs of this key wait already: try later."
+            raise Refused(message, status=429, code="key_limit", wait=60)
         if self.waiting() >= self._most:
             raise Refused(f"{self._most} jobs wait already: try later.", status=429, code="queue_full", wait=60)
 
+    def find(self, job: str, owner: str | None) -> dict[str, Any] | None:
+        """What a job was asked for; None where there is none of that owner."""
+        found = self.shelf.request(job) if re.fullmatch(r"job-[0-9a-f]{1,64}", job) else None
+        return None if found is None or found["owner"] != owner else found
+
     def request(self, job: str, owner: str | None) -> dict[str, Any]:
         """What a job was asked for. Raises `Refused` where there is none of that owner."""
-        found = self.shelf.request(job) if job.startswith("job-") and job[4:].isalnum() else None
-        if found is None or found["owner"] != owner:
+        found = self.find(job, owner)
+        if found is None:
             raise Refused(f"There is no job {job[:40]!r}.", status=404, code="job_not_found")
         return found
 
@@ -137,6 +154,8 @@ class Jobs:
         known = DBOS.get_workflow_status(job)
         state = "queued" if known is None else STATES.get(known.status, "failed")
         said: dict[str, Any] = {"data": None, "set": None, "error": None}
+        if state == "running" and not self.shelf.begun(job):  # it waits for a worker
+            state = "queued"
         if state == "completed" and known is not None:
             said |= known.output
             state = "failed" if said["error"] else state
@@ -148,6 +167,19 @@ class Jobs:
             "id": job, "object": "job", "status": state, "created": request["created"], "n": request["n"],
             "more_of": request.get("more_of"), "finished": finished, **said,
         }  # fmt: skip
+
+    def set_about(self, name: str, owner: str | None, param: str | None = None) -> dict[str, Any]:
+        """What a client is told of a set, by its id. param: that names it. Raises `Refused` where there is none of that
+        owner, or it is not complete."""
+        job = job_of(name)
+        if self.find(job, owner) is None:
+            raise Refused(f"There is no set {name[:40]!r}.", param, status=404, code="set_not_found")
+        about = self.about(job, owner)
+        if about["status"] != "completed":
+            message = f"The set {name[:40]} is not there: its job is {about['status']}."
+            raise Refused(message, param, status=404 if param is None else 409, code="set_incomplete")
+        made = {"id": name, "object": "set", "job": job, "created": about["created"], "data": about["data"]}
+        return {**about["set"], **made}
 
     def cancel(self, job: str, owner: str | None) -> dict[str, Any]:
         """A job that has ended stays as it is."""
@@ -190,10 +222,16 @@ class Jobs:
     def _counted(self, job: str) -> dict[str, Any]:
         self.running += 1
         try:
-            return self._make(job)
+            request = self.shelf.request(job)
+            assert request is not None  # it was accepted
+            return self._make(job, request["owner"])
         finally:
             self.running -= 1
             self.cancelled.discard(job)
+
+
+def _part(owner: str | None) -> str:
+    return owner or "-"
 
 
 def _digest(*parts: bytes) -> str:

@@ -1,16 +1,23 @@
-"""One set on its way: the worker makes it, the one who asked for it awaits its edits."""
+"""One set on its way: a worker makes it, the one who asked for it awaits its edits."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import secrets
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.parameters import Wanted
-from ctxrep_plugins.server.refusals import Cancelled, Refused
+from ctxrep_plugins.server.previews import Preview, previewing
+from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.turns import OnStep, Task, Tell
+from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 
 from ctxrep_edit import InputError
@@ -23,66 +30,78 @@ PATCH = 256
 
 
 class Making:
-    """The edits that `wanted` asks for. Made in the thread of an event loop, in which it is awaited.
+    """The edits that `wanted` asks for, as the `task` of a worker. Made in the thread of an event loop, in which it is
+    awaited. key: whose turn it takes.
 
     patches: of an edit, 16 x 16 pixels at the size at which is edited.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, key: str | None = None) -> None:
         self.wanted = wanted
         self.edits: EditSet | None = None
         self.patches = 0
         self.spread: Mapping[str, Any] = {}
         self.warnings: list[str] = []
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Queue[Edit | BaseException | None] = asyncio.Queue()
+        self._news: asyncio.Queue[Edit | Preview | BaseException | None] = asyncio.Queue()
         self._cancelled = threading.Event()
+        self._seen = set[tuple[int, int | None]]()
+        seed = secrets.randbelow(2**31)  # drawn here, so that a set that is begun anew is the same
+        self.task = Task(functools.partial(make_set, wanted, seed), self._hear, self._cancelled.is_set, key)
+        self.task.done.add_done_callback(self._end)
 
     def cancel(self) -> None:
         """Nobody waits any longer: the run ends at the end of its step."""
         self._cancelled.set()
 
-    def work(self, pipeline: Any) -> None:
-        """Makes them, in the worker's thread."""
-        try:
-            if not self._cancelled.is_set():
-                with heard(self.warnings):
-                    self._make(pipeline)
-            self._tell(None)
-        except BaseException as error:
-            self._tell(error)
+    def _hear(self, news: Edit | Preview) -> None:
+        """What the worker tells, in its thread; one that begins anew tells again what was told."""
+        what = (news.index, news.number if isinstance(news, Preview) else None)
+        if what in self._seen:
+            return
+        self._seen.add(what)
+        if not isinstance(news, Preview):
+            self.patches = -(-news.image.width * news.image.height // PATCH)
+        self._tell(news)
 
-    def _make(self, pipeline: Any) -> None:
-        from ctxrep_edit import stream_edits
+    def _end(self, done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            self.edits, self.spread, self.warnings = done.result()
+        self._tell(error)
 
-        wanted = self.wanted
-        check_heard(pipeline, wanted.options)
-        made = stream_edits(
-            wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
-            on_step=self._on_step, **wanted.options,
-        )  # fmt: skip
-        for edit in made:
-            self.patches = -(-edit.image.width * edit.image.height // PATCH)
-            self._tell(edit)
-        self.edits = made.edits
-        self.spread = spread(made.edits)
-
-    def _on_step(self, step: int, steps: int) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled("Nobody waits for these edits any longer.")
-
-    def _tell(self, news: Edit | BaseException | None) -> None:
+    def _tell(self, news: Edit | Preview | BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, so nobody listens
             self._loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-    async def finished(self) -> AsyncIterator[Edit]:
-        """Each edit as soon as it is finished; raises what ended the run. Afterwards `edits` is the set."""
+    async def finished(self) -> AsyncIterator[Edit | Preview]:
+        """Each edit as soon as it is finished, its previews before; raises what ended the run. Afterwards `edits` is
+        the set."""
         while (news := await self._news.get()) is not None:
             if isinstance(news, BaseException):
                 raise news
             yield news
-        if self.edits is None:
-            raise Cancelled("Nobody waits for these edits any longer.")
+
+
+def make_set(
+    wanted: Wanted, seed: int, pipeline: Any, tell: Tell, on_step: OnStep
+) -> tuple[EditSet, Mapping[str, Any], list[str]]:
+    """Makes the edits, in the worker's process, and tells each, and its previews: the set, how far its edits differ,
+    and the warnings. seed: where none is wanted."""
+    from ctxrep_edit import stream_edits
+
+    warnings = list[str]()
+    with heard(warnings):
+        check_heard(pipeline, wanted.options)
+        made = stream_edits(
+            wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
+            references=wanted.references, unlike=edits_of(wanted.places), on_step=on_step,
+            on_preview=previewing(wanted.previews, wanted.form, tell) if wanted.previews else None,
+            **{"seed": seed, **wanted.options},
+        )  # fmt: skip
+        for edit in made:
+            tell(edit)
+        return made.edits, spread(made.edits), warnings
 
 
 def check_heard(pipeline: Any, options: Mapping[str, Any]) -> None:
@@ -103,3 +122,8 @@ def spread(edits: EditSet) -> Mapping[str, Any]:
         return {"vendi": round(edits.vendi, 4), "distinct": edits.distinct}
     except InputError:  # an embedder that is switched off
         return {"vendi": None, "distinct": None}
+
+
+def counted(edits: Iterable[Edit]) -> Counter[str]:
+    """How many edits there are by what the checks say of them."""
+    return Counter(("faithful" if edit.faithful else "unfaithful") if edit.verdicts else "not judged" for edit in edits)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
 
+from ctxrep_plugins.server.workers import Workers
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-if TYPE_CHECKING:
-    from ctxrep_edit import EditSet
+from prometheus_client.registry import Collector
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -33,6 +32,10 @@ class Metrics:
         """A number that is asked for when somebody looks."""
         Gauge(f"ctxrep_edit_{name}", about, registry=self._registry).set_function(value)
 
+    def workers(self, workers: Workers) -> None:
+        """Has each worker looked at when somebody looks."""
+        self._registry.register(_Looked(workers))
+
     def request(self, path: str | None, status: int | None) -> None:
         """path: of the route, not what the client wrote; None where there was none."""
         self._requests.labels(path or "other", str(status)).inc()
@@ -40,10 +43,31 @@ class Metrics:
     def stage(self, name: str, seconds: float) -> None:
         self._stages.labels(name).observe(seconds)
 
-    def made(self, edits: EditSet) -> None:
-        for edit in (*edits, *edits.dropped):
-            verdict = ("faithful" if edit.faithful else "unfaithful") if edit.verdicts else "not judged"
-            self._edits.labels(verdict).inc()
+    def made(self, verdicts: Mapping[str, int]) -> None:
+        """How many edits were made, by what the checks say of them."""
+        for verdict, count in verdicts.items():
+            self._edits.labels(verdict).inc(count)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _Looked(Collector):
+    """The workers as they are when somebody looks."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        labels, name = ("worker", "device"), "ctxrep_edit_worker_"
+        alive = GaugeMetricFamily(f"{name}alive", "Whether it has the model loaded.", labels=labels)
+        memory = GaugeMetricFamily(f"{name}resident_memory_bytes", "Of its process.", labels=labels)
+        restarts = CounterMetricFamily(f"{name}restarts", "How often its process was started anew.", labels=labels)
+        busy = CounterMetricFamily(f"{name}busy_seconds", "That it made edits.", labels=labels)
+        for one in self._workers.all:
+            who = (str(one.number), one.device or "default")
+            alive.add_metric(who, one.state in ("ready", "busy"))
+            memory.add_metric(who, one.memory)
+            restarts.add_metric(who, max(0, one.starts - 1))
+            busy.add_metric(who, one.busy)
+        yield from (alive, memory, restarts, busy)

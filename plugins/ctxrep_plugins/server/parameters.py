@@ -9,6 +9,7 @@ from typing import Any
 
 from ctxrep_plugins.server.readers import Flag, Names, Number, Reader, Size, Text, Whole, Word
 from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.unlike import Named, Unlike
 
 FORMATS = ("png", "jpeg", "webp")
 FILES = ("image", "mask")
@@ -50,7 +51,9 @@ class Form:
 class Wanted:
     """What one request asks for, checked as far as it can be without the model.
 
-    options: of `stream_edits`, but for the pictures. identifier: of the client's own user, given back.
+    options: of `stream_edits`, but for the pictures. references: further pictures. previews: how many of each edit.
+    unlike: edits of earlier sets, as `Unlike` reads them; places: where those are. regions: whether they are in the
+    answer. identifier: of the client's own user, given back.
     """
 
     prompt: str
@@ -61,6 +64,11 @@ class Wanted:
     form: Form
     stream: bool = False
     identifier: str | None = None
+    references: tuple[bytes, ...] = ()
+    previews: int = 0
+    unlike: Sequence[Mapping[str, Any]] = ()
+    places: Sequence[Named] = ()
+    regions: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +85,7 @@ def hosted(limits: Limits) -> dict[str, Reader]:
         "output_compression": Whole(0, 100),
         "response_format": Word(("b64_json",), "Pictures come in the answer."),
         "stream": Flag(),
-        "partial_images": Whole(0, 0),
+        "partial_images": Whole(0, 3),
         "user": Text(512),
         "safety_identifier": Text(512),
     }
@@ -102,6 +110,8 @@ def ours(limits: Limits) -> dict[str, Reader]:
         "restore": Flag(),
         "realign": Flag(),
         "batch_size": Whole(1, limits.n),
+        "unlike": Unlike(),
+        "regions": Flag(),
     }
 
 
@@ -129,9 +139,8 @@ def wanted(fields: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], mode
     for name in ("prompt", "image"):
         if name not in (files if name in FILES else given):
             raise Refused(f"{name} is missing: give {name}.", name, code="missing_required_parameter")
-    for name, pictures in files.items():
-        if len(pictures) > 1:
-            raise Refused(f"{name} has {len(pictures)} pictures, but one can be edited at a time: give one.", name)
+    if len(files.get("mask", ())) > 1:
+        raise Refused(f"mask has {len(files['mask'])} pictures: give one.", "mask")
     said = {name: readers[name](name, value) for name, value in given.items()}
     if said.get("model", model) != model:
         raise Refused(
@@ -139,11 +148,17 @@ def wanted(fields: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], mode
         )
     if "retries" in said and said.get("on_unfaithful") != "retry":
         raise Refused("retries is for on_unfaithful='retry', which is not asked for: leave one of them out.", "retries")
-    own = ours(limits)
+    if said.get("partial_images") and not said.get("stream"):
+        raise Refused(
+            "partial_images are events of stream=true, which is not asked for: leave one out.", "partial_images"
+        )
+    own = {*ours(limits)} - {"unlike", "regions"}
     options = {"preserve": "auto", **{name: value for name, value in said.items() if name in own}}
+    image, *references = files["image"]
     return Wanted(
-        said["prompt"], files["image"][0], files["mask"][0] if "mask" in files else None, said.get("n", 1),
-        options, _form(said), said.get("stream", False), said.get("safety_identifier") or said.get("user"), said,
+        said["prompt"], image, files["mask"][0] if "mask" in files else None, said.get("n", 1),
+        options, _form(said), said.get("stream", False), said.get("safety_identifier") or said.get("user"),
+        tuple(references), said.get("partial_images", 0), said.get("unlike", ()), (), said.get("regions", False), said,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctxrep_plugins.server.parameters import Form, Limits
@@ -43,6 +44,16 @@ def check_picture(data: bytes, name: str, limits: Limits) -> tuple[int, int]:
     except Exception:  # a damaged file makes Pillow raise almost anything
         raise Refused(f"{name} is truncated or broken: export it again.", name, code="invalid_image") from None
     return (height, width) if turned else (width, height)
+
+
+def check_further(pictures: Sequence[bytes], limits: Limits) -> None:
+    """Further pictures, which together may have as many pixels as one. Raises `Refused`."""
+    sizes = [check_picture(picture, "image", limits) for picture in pictures]
+    if sum(width * height for width, height in sizes) > limits.pixels:
+        raise Refused(
+            f"The pictures after the first have more than {limits.pixels / 10**6:g} million pixels together: make them "
+            "smaller.", "image", code="image_too_large",
+        )  # fmt: skip
 
 
 def check_size(size: tuple[int, int] | None, source: tuple[int, int], limits: Limits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -175,6 +176,16 @@ class Indices:
     @property
     def schema(self) -> Mapping[str, Any]:
         return {"type": "array", "items": Whole(0, self.there - 1).schema, "uniqueItems": True}
+
+
+def parsed(value: Any) -> Any:
+    """What a form has as JSON text; all else is as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def shown(value: Any) -> str:

@@ -6,10 +6,21 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ctxrep_plugins.server.logs import fault
+
 from ctxrep_edit import CtxrepError, InputError, PipelineBusy, Unfaithful
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 """Types of errors by status; below 500 the others are "invalid_request_error", above "server_error"."""
+HOPELESS = ("time_limit", "worker_ended")
+"""Codes of what was tried often enough."""
+
+
+CALLED = {
+    "instruction": "prompt", "check": "preserve", "references": "image", "reference": "image",
+    "on_preview": "partial_images",
+}  # fmt: skip
+"""Parameters by what the library calls them."""
 
 
 class Refused(InputError):
@@ -42,16 +53,15 @@ def refusal(error: BaseException, request_id: str, known: Collection[str] = ()) 
         return Refused("The model is at work for somebody else: try again.", status=503, code="busy", wait=5)
     if isinstance(error, Cancelled):
         return Refused("The server is being stopped: try again.", status=503, code="stopped", wait=5)
-    what = "out_of_memory" if "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) else None
+    kind = fault(error)["error"]
+    what = "out_of_memory" if "OutOfMemory" in kind or kind == "MemoryError" else None
     mend = "Ask for fewer edits, or for a smaller batch_size." if what else "Its log says why, under this id."
     return Refused(f"The server could not do it (request {request_id}). {mend}", status=500, code=what)
 
 
 def param_in(message: str, known: Collection[str]) -> str | None:
     """The parameter that a message of the library speaks of."""
-    words = [
-        {"instruction": "prompt", "check": "preserve"}.get(word, word) for word in re.findall(r"[A-Za-z_]+", message)
-    ]
+    words = [CALLED.get(word, word) for word in re.findall(r"[A-Za-z_]+", message)]
     return next((word for word in words if word in known), None)
 
 
@@ -63,4 +73,7 @@ def body(refused: Refused) -> Mapping[str, Any]:
 
 
 def headers(refused: Refused) -> dict[str, str]:
+    """Says when to come again, or that asking again as the `openai` client does by itself is of no use."""
+    if refused.code in HOPELESS:
+        return {"x-should-retry": "false"}
     return {} if refused.wait is None else {"retry-after": str(refused.wait)}

@@ -15,12 +15,14 @@ def edits_schema(limits: Limits, without: Collection[str] = ()) -> dict[str, Any
     fields = {name: dict(reader.schema) for name, reader in known(limits).items() if name not in without}
     binary = {"type": "string", "format": "binary"}
     url = {"type": "string", "pattern": "^data:[^,]*;base64,"}
+    several = {"oneOf": [binary, {"type": "array", "items": binary, "minItems": 1}]}
+    urls = {"oneOf": [url, {"type": "array", "items": url, "minItems": 1}]}
     return {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _object({"image": binary, "mask": binary, **fields})},
-                "application/json": {"schema": _object({"image": url, "mask": url, **fields})},
+                "multipart/form-data": {"schema": _object({"image": several, "mask": binary, **fields})},
+                "application/json": {"schema": _object({"image": urls, "mask": url, **fields})},
             },
         }
     }

@@ -13,9 +13,21 @@ from typing import Any
 
 from ctxrep_edit import OutputError, encode_json
 
-FILE = re.compile(r"(edit-\d{1,6}|source|sheet)\.png|edits\.json")
+FILE = re.compile(r"((edit|region|heat)-\d{1,6}|source|sheet)\.png|edits\.json")
 """What may be fetched."""
 REQUEST, SET, TOLD = "request.json", "set", "told"
+REFERENCE = "reference-"
+"""What the names of further pictures begin with; one digit follows."""
+
+
+def set_id(job: str) -> str:
+    """Of the set of a job."""
+    return f"set-{job.removeprefix('job-')}"
+
+
+def job_of(name: str) -> str:
+    """The job of a set, by the id of the set."""
+    return f"job-{name.removeprefix('set-')}" if name.startswith("set-") else ""
 
 
 class Shelf:
@@ -54,6 +66,11 @@ class Shelf:
         file = self.place / job / name
         return file.read_bytes() if file.exists() else None
 
+    def references(self, job: str) -> list[bytes]:
+        """Further pictures that a job is asked with, in order."""
+        files = sorted((self.place / job).glob(f"{REFERENCE}*"))
+        return [file.read_bytes() for file in files]
+
     def set_of(self, job: str) -> Path:
         return self.place / job / SET
 
@@ -63,9 +80,14 @@ class Shelf:
             shutil.rmtree(self.place / job / folder, ignore_errors=True)
         (self.place / job / TOLD).mkdir()
 
-    def tell(self, job: str, about: Mapping[str, Any], file: str, picture: bytes) -> None:
-        """One more edit is finished."""
-        _write(self.place / job / TOLD / file, picture)
+    def begun(self, job: str) -> bool:
+        """Whether it was ever under way."""
+        return (self.place / job / TOLD).exists()
+
+    def tell(self, job: str, about: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """One more edit is finished. files: of it, by name."""
+        for file, data in files.items():
+            _write(self.place / job / TOLD / file, data)
         _write(self.place / job / TOLD / "told.json", encode_json([*self.told(job), about]).encode())
 
     def told(self, job: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers
 from ctxrep_plugins.server.making import Making
+from ctxrep_plugins.server.previews import Preview
 from ctxrep_plugins.server.refusals import Refused
 
 from ctxrep_edit import encode_json
@@ -16,7 +17,7 @@ from ctxrep_edit import encode_json
 if TYPE_CHECKING:
     from ctxrep_edit import Edit
 
-COMPLETED = "image_edit.completed"
+COMPLETED, PARTIAL = "image_edit.completed", "image_edit.partial_image"
 
 
 def event(name: str, data: Mapping[str, Any], number: int | None = None) -> bytes:
@@ -26,7 +27,8 @@ def event(name: str, data: Mapping[str, Any], number: int | None = None) -> byte
 
 
 async def events(making: Making, model: str) -> AsyncIterator[bytes]:
-    """Each edit as one event; the last one has `set` too, so it is sent when the set is complete.
+    """Each edit as one event, after those of its previews; the last one has `set` too, so it is sent when the set is
+    complete.
 
     Which one is the last is known by its number, but where unfaithful ones are dropped: there each is sent when the
     next one is there. Raises `Refused` where all were dropped, and what ended the run.
@@ -35,6 +37,9 @@ async def events(making: Making, model: str) -> AsyncIterator[bytes]:
     held: Edit | None = None
     drops = wanted.options.get("on_unfaithful") == "drop"
     async for edit in making.finished():
+        if isinstance(edit, Preview):
+            yield _shown(making, edit)
+            continue
         if held is not None:
             yield await _told(making, held)
             held = None
@@ -46,6 +51,16 @@ async def events(making: Making, model: str) -> AsyncIterator[bytes]:
     if held is None:
         raise Refused(f"All {wanted.n} edits failed a check and were dropped.", status=422, code="unfaithful")
     yield await _told(making, held, model)
+
+
+def _shown(making: Making, preview: Preview) -> bytes:
+    width, height = preview.size
+    said = {
+        "type": PARTIAL, "created_at": int(time.time()), "quality": "auto", "background": "opaque",
+        "output_format": making.wanted.form.format, "size": f"{width}x{height}", "b64_json": preview.b64_json,
+        "partial_image_index": preview.number, "index": preview.index,
+    }  # fmt: skip
+    return event(PARTIAL, said)
 
 
 async def _told(making: Making, edit: Edit, last: str | None = None) -> bytes:

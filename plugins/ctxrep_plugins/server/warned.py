@@ -13,10 +13,13 @@ _thread = threading.local()
 
 @contextmanager
 def heard(said: list[str]) -> Iterator[None]:
-    """In it, warnings of this thread are added to `said`, where `told` is in force."""
+    """In it, warnings of this thread are added to `said`, where `told` is in force, each kind of ours every time."""
     _thread.said = said
     try:
-        yield
+        with warnings.catch_warnings():
+            for category in _ours():
+                warnings.simplefilter("always", category)
+            yield
     finally:
         _thread.said = None
 
@@ -36,13 +39,11 @@ def told(other: Callable[[str], None]) -> Iterator[None]:
             said.append(str(message))
 
     with warnings.catch_warnings():
-        for category in _ours():
-            warnings.simplefilter("always", category)
         warnings.showwarning = show
         yield
 
 
 def _ours() -> list[type[Warning]]:
-    from ctxrep_edit import BrokenColourProfile, OutsideItsWorld, TruncatedInstruction
+    from ctxrep_edit import BrokenColourProfile, OutsideItsWorld, TruncatedInstruction, Uncalibrated
 
-    return [BrokenColourProfile, OutsideItsWorld, TruncatedInstruction]
+    return [BrokenColourProfile, OutsideItsWorld, TruncatedInstruction, Uncalibrated]

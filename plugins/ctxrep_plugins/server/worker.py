@@ -1,89 +1,216 @@
-"""The one thread that works with the pipeline, and those who wait for it."""
+"""One worker: a process with a pipeline, and the thread that gives it one thing after the other and starts it anew."""
 
 from __future__ import annotations
 
-import math
-import queue
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Any
 
-from ctxrep_plugins.server.refusals import Refused
+import psutil
+from ctxrep_plugins.server import process
+from ctxrep_plugins.server.refusals import Cancelled, Refused
+from ctxrep_plugins.server.turns import Task, Turns
 
-Work = Callable[[Any], None]
-"""What is done with the pipeline. It raises nothing: whoever asked is told."""
+from ctxrep_edit import ModelError
+
+ATTEMPTS = 3
+"""How often a task is begun: it has failed when its worker ended each time."""
+STARTS = 5
+"""How often a process is started that never has loaded its model."""
+TICK = 0.1
+"""Seconds after which is looked whether anybody still waits, and whether the process is alive."""
+BACKOFF = 0.5, 60.0
+"""Seconds to the second attempt in a row, twice as long to each further one, up to the most."""
 
 
 class Worker:
-    """Loads a pipeline and does one thing at a time with it, in the order in which they came.
+    """Starts with `start`; takes from `turns` until they are closed and nobody waits.
 
-    stage: is told the seconds of each "wait" and "make".
+    seconds: a task may take, None: any number. stage: is told the seconds of each "wait" and "make". failed: is called
+    where the model cannot be loaded at all.
     """
 
-    def __init__(self, load: Callable[[], Any], waiting: int, stage: Callable[[str, float], None]) -> None:
-        self._load, self._limit, self._stage = load, waiting, stage
-        self._queue: queue.SimpleQueue[tuple[Work, float] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self._seconds = 1.0  # that a set took lately
-        self._thread = threading.Thread(target=self._work, name="ctxrep-edit worker", daemon=True)
-        self.loaded = False
-        self.failed: BaseException | None = None
+    def __init__(
+        self, number: int, device: str | None, load: process.Load, turns: Turns, log: Any,
+        stage: Callable[[str, float], None], failed: Callable[[Exception], None], seconds: float | None,
+    ) -> None:  # fmt: skip
+        self.number, self.device = number, device
+        self._load, self._turns, self._log = load, turns, log.bind(worker=number)
+        self._stage, self._failed, self._limit = stage, failed, seconds
+        self._thread = threading.Thread(target=self._run, name=f"ctxrep-edit worker {number}", daemon=True)
+        self._lock, self._killed = threading.Lock(), threading.Event()
+        self._process: Any = None
+        self._sent = self._done = 0
+        self.state = "loading"
+        """Or "ready", "busy", "restarting", "ended"."""
+        self.starts, self.loaded = 0, False
+        self.busy = 0.0
+        self.task: Task | None = None
 
     def start(self) -> None:
         self._thread.start()
 
-    @property
-    def ready(self) -> bool:
-        return self.loaded and self._thread.is_alive()
-
-    @property
-    def waiting(self) -> int:
-        """How many wait or are under way."""
-        return self._waiting
-
-    def check_room(self) -> None:
-        """Raises `Refused` where no more may wait."""
-        if self.failed is not None:
-            raise Refused("The model could not be loaded: the server's log says why.", status=503, wait=60)
-        if self._waiting > self._limit:
-            wait = min(600, max(1, math.ceil(self._seconds * self._waiting)))
-            raise Refused(
-                f"{self._limit} requests wait already: try again in about {wait} seconds.", status=429,
-                code="queue_full", wait=wait,
-            )  # fmt: skip
-
-    def submit(self, work: Work, *, always: bool = False) -> None:
-        """Raises `Refused` where no more may wait. always: of what waits elsewhere, and comes alone."""
-        with self._lock:
-            if not always:
-                self.check_room()
-            self._waiting += 1
-        self._queue.put((work, time.monotonic()))
-
-    def stop(self) -> None:
-        """Ends the thread when all that waits is done; waits for that."""
-        self._queue.put(None)
+    def join(self) -> None:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def _work(self) -> None:
+    def kill(self) -> None:
+        """Ends the process whatever it does, for good."""
+        with self._lock:
+            self._killed.set()
+            if self._process is not None:
+                self._process.kill()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.is_alive() else None
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of the process; 0 where there is none."""
         try:
-            pipeline = self._load()
-        except BaseException as error:  # told by whoever looks at `failed`
-            self.failed = error
+            return int(psutil.Process(self.pid).memory_info().rss) if self.pid else 0
+        except psutil.Error:
+            return 0
+
+    def _run(self) -> None:
+        """Starts the process, as often as it ends."""
+        in_a_row = 0
+        while not (self._killed.is_set() or (self._turns.closed and not self._turns.waiting)):
+            done = self._done
+            with suppress(EOFError, OSError):  # it is gone
+                self._live()
+            if self.state == "ended" or self._killed.is_set():
+                break
+            code = self._process.exitcode
+            self.state = "restarting"
+            in_a_row = 1 if self._done > done else in_a_row + 1
+            self._log.error("worker ended", exit_code=code, restarts=self.starts)
+            if not self.loaded and in_a_row >= STARTS:
+                message = f"The process on {self.device or 'its device'} ended {STARTS} times (exit code {code}) while "
+                self._failed(ModelError(f"{message}it loaded the model: is there enough memory?"))
+                break
+            self._killed.wait(min(BACKOFF[1], BACKOFF[0] * 2 ** (in_a_row - 1)))
+        self.state = "ended"
+
+    def _live(self) -> None:
+        """From the start of a process to its end."""
+        orders, news = self._started()
+        try:
+            self._work(orders, news)
+        finally:
+            self._process.kill()
+            self._process.join()
+            orders.close()
+            news.close()
+
+    def _started(self) -> tuple[Connection, Connection]:
+        context = multiprocessing.get_context("spawn")
+        theirs, orders = context.Pipe(duplex=False)
+        news, their_news = context.Pipe(duplex=False)
+        with self._lock:
+            if self._killed.is_set():
+                raise EOFError
+            self._process = context.Process(target=process.main, args=(self.number, self._load, theirs, their_news))
+            self._process.start()
+        self.starts += 1
+        theirs.close()  # so that the end of the process is the end of its pipes
+        their_news.close()
+        return orders, news
+
+    def _work(self, orders: Connection, news: Connection) -> None:
+        """Gives the process one task after the other. Raises EOFError or OSError when it is gone."""
+        while not news.poll(TICK):
+            if self._turns.closed and not self._turns.waiting:
+                self.state = "ended"
+                return
+        kind, what = news.recv()
+        if kind == process.RAISED:
+            self._log.error("model not loaded", error=type(what).__name__)
+            if not self.loaded:
+                self.state = "ended"
+                self._failed(what)
             return
-        self.loaded = True
-        while (next_one := self._queue.get()) is not None:
-            work, asked = next_one
-            begun = time.monotonic()
-            self._stage("wait", begun - asked)
-            try:
-                work(pipeline)
-            finally:
-                took = time.monotonic() - begun
-                self._stage("make", took)
-                self._seconds += 0.3 * (took - self._seconds)
-                with self._lock:
-                    self._waiting -= 1
+        self.loaded, self.state = True, "ready"
+        while self._process.is_alive():
+            task = self._turns.take(TICK)
+            if task is not None:
+                self._do(task, orders, news)
+            elif self._turns.closed:
+                self.state = "ended"
+                return
+
+    def _do(self, task: Task, orders: Connection, news: Connection) -> None:
+        """One task. Raises EOFError or OSError when the process is gone, or must be."""
+        begun = time.monotonic()
+        if task.cancelled():
+            task.done.set_exception(Cancelled("Nobody waits for these edits any longer."))
+            return
+        if not task.attempts:
+            self._stage("wait", begun - task.asked)
+        task.attempts += 1
+        self.task, self.state = task, "busy"
+        late = threading.Event()
+        timer = threading.Timer(self._limit or 0, self._end_late, (late, self._process))
+        if self._limit is not None:
+            timer.start()
+        try:
+            self._carry_out(task, orders, news)
+            self._done += 1
+        except (EOFError, OSError):
+            self._lost(task, late.is_set())
+            raise
+        except Exception as error:  # what cannot be pickled; the process may go on with it
+            task.done.set_exception(error)
+            raise EOFError from error
+        finally:
+            timer.cancel()
+            took = time.monotonic() - begun
+            self.busy += took
+            self._stage("make", took)
+            self.task = None
+        self.state = "ready"
+
+    def _carry_out(self, task: Task, orders: Connection, news: Connection) -> None:
+        self._sent += 1
+        orders.send((self._sent, task.work))
+        told = False
+        while True:
+            if news.poll(TICK):
+                kind, what = news.recv()
+                if kind == process.TOLD:
+                    task.tell(what)
+                elif kind == process.DONE:
+                    return task.done.set_result(what)
+                else:
+                    return task.done.set_exception(what)
+            elif task.cancelled() and not told:
+                orders.send(self._sent)
+                told = True
+
+    @staticmethod
+    def _end_late(late: threading.Event, ends: Any) -> None:
+        late.set()
+        ends.kill()
+
+    def _lost(self, task: Task, late: bool) -> None:
+        """The process has ended under it."""
+        self._log.error("set broken off", attempt=task.attempts, late=late)
+        if self._killed.is_set():
+            return  # the server ends; a job is taken up by the next one
+        if task.cancelled():
+            task.done.set_exception(Cancelled("Nobody waits for these edits any longer."))
+        elif task.attempts < ATTEMPTS and (task.again or not late):
+            self._turns.put(task, first=True)
+        elif late:
+            message = f"The set took more than the {self._limit:g} seconds that one may take (--time-limit)."
+            task.done.set_exception(Refused(f"{message} Ask for fewer edits or steps.", status=504, code="time_limit"))
+        else:
+            message = f"The worker ended {task.attempts} times at these edits, most likely for want of memory."
+            task.done.set_exception(
+                Refused(f"{message} Ask for fewer, or for a smaller batch_size.", status=500, code="worker_ended")
+            )

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--method", "names", multiple=True,
     help="A strategy, with a strength if you like: plain, cads:0.25, contextual/paper:1, contextual*2 (oversampled), "
-    "contextual@2 (in batches of two); repeatable.  "
-    "[plain and contextual]",
+    "contextual@2 (in batches of two), contextual+ (repeats made again); repeatable.  [plain and contextual]",
 )  # fmt: skip
 @click.option("--sweep", is_flag=True, help="Plain, every installed strategy at several strengths, and every scope.")
 @click.option("--strength", type=float, help="Of the contextual repulsion.  [default: the model's]")

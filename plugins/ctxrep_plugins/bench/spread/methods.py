@@ -23,13 +23,14 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
 @dataclass(frozen=True)
 class Method:
     """One row of the table. strength: None is the strategy's own. repulsion: for `contextual`, all its settings.
-    batch: how many candidates are made at once; None: all. variant: how what was named is written, such as
-    "*2/paper@3"."""
+    batch: how many candidates are made at once; None: all. again: whether repeats are made again. variant: how what
+    was named is written, such as "*2/paper@3"."""
 
     strategy: str
     strength: float | None = None
     repulsion: Repulsion | None = None
     batch: int | None = None
+    again: bool = False
     variant: str = ""
 
     @property
@@ -48,12 +49,13 @@ PLAIN = Method("contextual", 0.0)
 
 
 def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
-    """From "plain", "cads", "cads:0.5", "contextual/paper:2", "contextual*3", "contextual@2". changes: of the settings
-    of contextual repulsion.
+    """From "plain", "cads", "cads:0.5", "contextual/paper:2", "contextual*3", "contextual@2", "contextual+".
 
+    changes: of the settings of contextual repulsion.
     Raises InputError.
     """
     name, _, number = text.partition(":")
+    again, name = name.endswith("+"), name.removesuffix("+")
     name, _, batch = name.partition("@")
     name, _, scope = name.partition("/")
     strategy, _, times = name.partition("*")
@@ -64,16 +66,16 @@ def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
     except ValueError:
         raise InputError(f"The method {text!r} has the strength {number!r}: give a number, as in cads:0.5.") from None
     repels = STRATEGIES.get(strategy).repels
-    if not repels and (scope or times or batch):
+    if not repels and (scope or times or batch or again):
         raise InputError(f"The method {text!r} is more than {strategy} with a strength, which is all that it takes.")
     if times and not times.isdecimal():
         raise InputError(f"The method {text!r} oversamples {times!r} times: give a whole number, as in contextual*2.")
     if batch and not (batch.isdecimal() and int(batch)):
         raise InputError(f"The method {text!r} makes {batch!r} at once: give a whole number, as in contextual@2.")
     changes = {**changes, **({"scope": scope} if scope else {}), **({"oversample": int(times)} if times else {})}
-    variant = (f"*{times}" if times else "") + (f"/{scope}" if scope else "") + (f"@{batch}" if batch else "")
+    variant = f"*{times}" * bool(times) + f"/{scope}" * bool(scope) + f"@{batch}" * bool(batch) + "+" * again
     own = replace(default_settings(pipeline), **changes) if repels and changes else None
-    return Method(strategy, strength, own, int(batch) if batch else None, variant)
+    return Method(strategy, strength, own, int(batch) if batch else None, again, variant)
 
 
 def sweep(pipeline: Any, changes: Mapping[str, Any], own_scope: str | None) -> list[Method]:

@@ -17,7 +17,7 @@ from ctxrep_plugins.bench.tasks import Task
 from ctxrep_plugins.nano.world.judge import Judge
 from PIL import Image
 
-from ctxrep_edit import EditSet, adapter_for, diverse_edit, lpips_maps, to_tensor
+from ctxrep_edit import DEFAULT_CHECKS, EditSet, adapter_for, diverse_edit, lpips_maps, to_tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def run(pipeline: Any, task: Task, how: Method, n: int, steps: int | None = None
             steps=steps,
             batch_size=min(n, how.batch or n),
             bank="off",
-            preserve="off",
+            preserve=DEFAULT_CHECKS if how.again else "off",
+            distinct="retry" if how.again else "count",
             progress=False,
         )
     return _score(task, how, edits, pipeline, float(counter["rows"]))

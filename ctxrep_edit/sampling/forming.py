@@ -1,0 +1,129 @@
+"""Candidates on their way: what a picture will be, foreseen from its latents in the middle of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ctxrep_edit.errors import InputError, RepulsionError
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import StepCallback
+from ctxrep_edit.repulsion.clock import noise_levels
+from ctxrep_edit.sampling.calling import steps_of
+
+OnPreview = Callable[["Forming"], None]
+
+
+@dataclass(frozen=True)
+class Forming:
+    """The candidates of a batch after one of its steps, as `on_preview` is told of them.
+
+    numbers: which candidates they are: the `index` of their edits. step: how many steps are done, of `steps`.
+    """
+
+    numbers: Sequence[int]
+    step: int
+    steps: int
+    _foreseen: Callable[[int], Sequence[Image.Image]] = field(repr=False, compare=False)
+
+    def pictures(self, side: int = 512) -> Sequence[Image.Image]:
+        """What they will be, as far as can be told by now: RGB, one for each number, in the source's aspect, at most
+        `side` pixels a side, at least 16. Not judged, nor restored onto the source.
+
+        It is here, and only if it is asked, that the autoencoder decodes: latents that are made smaller first, so that
+        a small preview costs little. Ask before `on_preview` returns. Raises InputError.
+        """
+        if isinstance(side, bool) or not isinstance(side, int) or side < 16:
+            raise InputError(f"side is {side!r}, but must be a whole number of pixels, at least 16.")
+        return self._foreseen(side)
+
+
+@dataclass
+class Foresight:
+    """Foresees the pictures of one call of a pipeline, and tells of them after each step in which they can be.
+
+    numbers: of the candidates that are kept. size: (width, height) in pixels at which is edited; shape: in the source's
+    aspect. tell: is told.
+    """
+
+    adapter: Adapter
+    pipeline: Any
+    numbers: Sequence[int]
+    size: tuple[int, int]
+    shape: tuple[int, int]
+    tell: OnPreview
+    _clean: Callable[[], Tensor] | None = None
+    _rows: int = 0
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Watches the scheduler, which must be a copy lent for this run."""
+        scheduler = self.pipeline.scheduler
+        original, wrapped = scheduler.step, "step" in vars(scheduler)
+
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
+            index = getattr(scheduler, "step_index", None)
+            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
+            sigma = scheduler.sigmas[index]
+            self._rows, self._clean = len(sample), lambda: sample - sigma.to(sample) * output
+            return original(output, timestep, sample, *args, **options)
+
+        scheduler.step = step
+        try:
+            yield
+        finally:
+            self._clean = None
+            if wrapped:
+                scheduler.step = original
+            else:
+                del scheduler.step
+
+    def after(self, first: StepCallback, kept: Callable[[int], Sequence[int] | None]) -> StepCallback:
+        """`first`, and then whoever wants to know is told. kept: of a number of rows, those that go on, in order; None
+        where that is not known yet."""
+
+        def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            tensors = first(pipe, step, timestep, tensors)
+            rows, clean = kept(self._rows), self._clean
+            if rows is not None and clean is not None:
+                told = Forming(self.numbers, step + 1, steps_of(pipe), lambda side: self._pictures(clean, rows, side))
+                self.tell(told)
+            return tensors
+
+        return after
+
+    @torch.no_grad()
+    def _pictures(self, clean: Callable[[], Tensor], rows: Sequence[int], side: int) -> list[Image.Image]:
+        latents = self.adapter.unpacked(self.pipeline, clean()[list(rows)], self.size)  # (n, ..., h, w)
+        scale = min(1.0, side / max(self.shape))
+        if scale < 1:
+            small = [max(1, round(length * scale)) for length in latents.shape[-2:]]
+            inner = latents.shape[2:-2]  # frames, where there are any
+            latents = F.interpolate(latents.float(), (*inner, *small), mode="area").to(latents.dtype)
+        decoded = ((self.adapter.decode(self.pipeline, latents).float() + 1) / 2).clamp(0, 1).cpu()  # (n, 3, h, w)
+        pixels = (decoded * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()  # (n, h, w, 3)
+        shape = max(1, round(self.shape[0] * scale)), max(1, round(self.shape[1] * scale))
+        return [Image.fromarray(picture).resize(shape, Image.Resampling.LANCZOS) for picture in pixels]
+
+
+def check_foreseen(pipeline: Any, adapter: Adapter) -> None:
+    """Raises InputError where no picture of the pipeline can be foreseen."""
+    if type(adapter).unpacked is Adapter.unpacked:
+        raise InputError(
+            f"on_preview: the adapter {adapter.name} of {type(pipeline).__name__} does not say how its latents are "
+            "decoded, so there are no previews: leave it out."
+        )
+    try:
+        noise_levels(pipeline)
+    except RepulsionError as error:
+        raise InputError(
+            f"on_preview: by the sigmas of {type(pipeline.scheduler).__name__}, which are none of a flow, no picture "
+            "can be foreseen: leave it out."
+        ) from error

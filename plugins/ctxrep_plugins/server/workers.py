@@ -1,0 +1,109 @@
+"""All workers, and who may wait for them."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.turns import Task, Turns
+from ctxrep_plugins.server.worker import Worker
+
+
+class Workers:
+    """One worker for each of `devices`, which takes the next turn when it is free.
+
+    load: makes the pipeline on a device; it is pickled. most: requests that may wait beside those under way; per_key:
+    requests of one key that may wait or be under way, None: as many as of all. seconds: that a set may take. stage: is
+    told the seconds of each "wait" and "make".
+    """
+
+    def __init__(
+        self, load: Callable[[str | None], Any], devices: Sequence[str | None], most: int,
+        stage: Callable[[str, float], None], log: Any, *, per_key: int | None = None, seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        self.most, self.per_key = most, per_key
+        self._told, self._lock = stage, threading.Lock()
+        self._turns, self._took = Turns(), 1.0  # seconds, of a set lately
+        self._asked: list[Task] = []
+        self.failed: Exception | None = None
+        self.all = [
+            Worker(i, device, functools.partial(load, device), self._turns, log, self._stage, self._fail, seconds)
+            for i, device in enumerate(devices)
+        ]
+
+    def start(self) -> None:
+        atexit.register(self.kill)  # before multiprocessing waits for them
+        for worker in self.all:
+            worker.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether one has loaded the model and is alive."""
+        return any(worker.state in ("ready", "busy") for worker in self.all)
+
+    @property
+    def loaded(self) -> bool:
+        return any(worker.loaded for worker in self.all)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait or are under way."""
+        return len(self._turns.waiting) + sum(worker.task is not None for worker in self.all)
+
+    @property
+    def states(self) -> list[Mapping[str, Any]]:
+        return [
+            {"worker": one.number, "device": one.device, "state": one.state, "restarts": max(0, one.starts - 1)}
+            for one in self.all
+        ]
+
+    def check_room(self, key: str | None = None) -> None:
+        """Raises `Refused` where no more may wait, or no more of that key."""
+        if self.failed is not None:
+            raise Refused("The model could not be loaded: the server's log says why.", status=503, wait=60)
+        asked = [task for task in self._asked if not (task.done.done() or task.cancelled())]
+        own = sum(task.key == key for task in asked)
+        wait = min(600, max(1, math.ceil(self._took * len(asked) / len(self.all))))
+        if self.per_key is not None and own >= self.per_key:
+            raise Refused(
+                f"{own} requests of this key wait already: try again in about {wait} seconds.", status=429,
+                code="key_limit", wait=wait,
+            )  # fmt: skip
+        if len(asked) >= self.most + len(self.all):
+            raise Refused(
+                f"{self.most} requests wait already: try again in about {wait} seconds.", status=429,
+                code="queue_full", wait=wait,
+            )  # fmt: skip
+
+    def submit(self, task: Task, *, always: bool = False) -> None:
+        """Raises `Refused` where no more may wait. always: of what waits elsewhere, and comes alone."""
+        with self._lock:
+            if not always:
+                self.check_room(task.key)
+                self._asked = [*(one for one in self._asked if not one.done.done()), task]
+            self._turns.put(task)
+
+    def stop(self) -> None:
+        """Ends them when all that waits is done; waits for that."""
+        self._turns.close()
+        for worker in self.all:
+            worker.join()
+        atexit.unregister(self.kill)
+
+    def kill(self) -> None:
+        """Ends them, whatever is under way."""
+        for worker in self.all:
+            worker.kill()
+
+    def _stage(self, name: str, seconds: float) -> None:
+        self._told(name, seconds)
+        if name == "make":
+            self._took += 0.3 * (seconds - self._took)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = self.failed or error

@@ -1,0 +1,82 @@
+"""What workers are given to do in tests: functions of a module, as they are sent to another process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import ctxrep_plugins.server.making
+from ctxrep_plugins.server.refusals import Refused
+
+from ctxrep_edit import ModelError
+
+made = ctxrep_plugins.server.making.make_set
+
+
+def nothing(device: str | None) -> None:
+    """A pipeline that is quickly loaded."""
+
+
+def until_cancelled(pipeline: Any, tell: Any, on_step: Any) -> None:
+    while True:
+        on_step(0, 1)
+        time.sleep(0.01)
+
+
+def number(i: int, pipeline: Any, tell: Any, on_step: Any) -> int:
+    tell(i)
+    return i
+
+
+def dies(file: Path, times: int, pipeline: Any, tell: Any, on_step: Any) -> int:
+    """As by kill -9, `times` times, after it has told something; then the number of attempts."""
+    with open(file, "a", encoding="utf-8") as stream:
+        stream.write("x")
+    tell(len(file.read_text()))
+    if len(file.read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(file.read_text())
+
+
+def hangs(file: Path, times: int, pipeline: Any, tell: Any, on_step: Any) -> int:
+    with open(file, "a", encoding="utf-8") as stream:
+        stream.write("x")
+    if len(file.read_text()) <= times:
+        time.sleep(60)
+    return len(file.read_text())
+
+
+def breaks_late(*asked: Any) -> None:
+    made(*asked)
+    raise ZeroDivisionError("secret")
+
+
+def length(data: bytes, pipeline: Any, tell: Any, on_step: Any) -> int:
+    return len(data)
+
+
+def wrong(error: Exception, pipeline: Any, tell: Any, on_step: Any) -> None:
+    raise error
+
+
+def no_model(device: str | None) -> None:
+    raise ModelError("no such model")
+
+
+def killed(device: str | None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(pipeline: Any, tell: Any, on_step: Any) -> None:
+    time.sleep(0.2)
+
+
+def breaks(*asked: Any) -> None:
+    raise ZeroDivisionError("secret")
+
+
+def late(*asked: Any) -> None:
+    raise Refused("It took too long.", status=504, code="time_limit")
