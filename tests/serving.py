@@ -52,7 +52,7 @@ def serving(
     made.service.workers.start()
     thread.start()
     try:
-        until(lambda: made.started and made.service.workers.ready, seconds=120)
+        until(lambda: made.started and made.service.workers.ready, seconds=300)
         port = made.servers[0].sockets[0].getsockname()[1]
         yield Place(f"http://127.0.0.1:{port}", made.service.workers, log)
     finally:

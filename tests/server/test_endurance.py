@@ -32,7 +32,8 @@ def test_a_stream_goes_on_after_its_worker_was_killed(
     """No seed was given, and yet the edits are of one set: those that were sent, and those that are made anew."""
     monkeypatch.setattr(worker, "BACKOFF", (0.01, 1))
     asked: dict[str, Any] = {"image": ("a.png", png), **ASKED}
-    stream = place.client.images.edit(**asked, stream=True, extra_body={**PLAIN, "steps": 50})
+    client = place.client.with_options(timeout=300)
+    stream = client.images.edit(**asked, stream=True, extra_body={**PLAIN, "steps": 50})
     events: list[Any] = [next(stream)]  # type: ignore[call-overload]
     os.kill(place.workers.all[0].pid or 0, signal.SIGKILL)
     events += stream
