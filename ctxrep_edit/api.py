@@ -125,7 +125,7 @@ def stream_edits(
     others = {name: value for name, value in options.items() if name not in asked}
     asked |= {"image": read_source(image), "instruction": instruction, "options": others}
     asked["references"] = read_references(asked.get("references", ()))
-    now = {name: asked.pop(name) for name in ("like", "spread") if name in asked}  # of this run alone
+    now: dict[str, Any] = {name: asked.pop(name) for name in ("like", "spread") if name in asked}  # of this run alone
     now |= {"seed": seed, "unlike": unlike, "progress": progress, "on_step": on_step, "on_preview": on_preview}
     return stream(asked, n, **now)
 
