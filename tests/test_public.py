@@ -39,8 +39,8 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
     "active share",
     "Edit": "image seed index verdicts strength region name trace label file faithful verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked more images vendi "
-    "vendi_in distinct distinct_in row sheet to_dict save load report index count",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked between like more "
+    "images vendi vendi_in distinct distinct_in row sheet to_dict save load report index count",
 }
 
 
