@@ -30,7 +30,7 @@ def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), like: Edit | None = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
     spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
     references: Sequence[ImageLike] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
@@ -51,8 +51,8 @@ def diverse_edit(
         for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
         scopes. oversample: how many times n candidates start, of which the n that differ most go on after the window.
         repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
-    unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too; see
-        `EditSet.more`.
+    unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too, see
+        `EditSet.more`; or pictures of the image's aspect that anybody made, where the adapter has a `pack`.
     like: an edit of an earlier set of this picture and instruction, of which these are to be variations. spread: how
         far from it they may be, 0 (the edit itself) to 1 (as without `like`); None: 0.3. See `EditSet.like`.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
@@ -109,7 +109,7 @@ def diverse_edit(
 
 
 def stream_edits(
-    image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit] = (),
+    image: ImageLike, instruction: str, n: int = 6, *, seed: int | None = None, unlike: Sequence[Edit | ImageLike] = (),
     progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None, **options: Any,
 ) -> EditStream:  # fmt: skip
     """`diverse_edit`, but each edit as soon as its batch is made and judged:

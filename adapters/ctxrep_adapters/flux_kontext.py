@@ -82,6 +82,12 @@ class FluxKontext(Adapter):
         mask: torch.Tensor = tokens.attention_mask[0].bool()
         return mask
 
+    def pack(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        config = pipeline.vae.config
+        scaled = (latents - (config.shift_factor or 0.0)) * config.scaling_factor  # (n, channels, h, w)
+        packed: torch.Tensor = pipeline._pack_latents(scaled, *scaled.shape)
+        return packed
+
     def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return of_packed(pipeline, latents, size)
 

@@ -68,6 +68,15 @@ class _StableDiffusion3(Adapter):
         )
         return torch.cat([clip, t5])
 
+    def pack(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        config = pipeline.vae.config
+        shift = (config.shift_factor or 0.0) if self.shifted(pipeline) else 0.0
+        return (latents - shift) * config.scaling_factor
+
+    def shifted(self, pipeline: Any) -> bool:
+        """Whether the latents of what is made are less the autoencoder's shift."""
+        return True
+
     def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return of_scaled(pipeline, latents)
 
@@ -163,6 +172,9 @@ class Instruct(_StableDiffusion3):
         # UltraEdit was trained at 512 on a transformer that still states the 1024 of SD3; a smaller one states its own
         stated: int = pipeline.default_sample_size * pipeline.vae_scale_factor
         return min(INSTRUCT_SIDE, stated)
+
+    def shifted(self, pipeline: Any) -> bool:
+        return bool(pipeline.config.normalized_latents)
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         super().check_call(pipeline, arguments, options)

@@ -54,6 +54,10 @@ SMALL = 2**28
     "--batch-size", type=click.IntRange(1),
     help="How many candidates are made at once, repelled from those before too.  [default: as many as fit]",
 )  # fmt: skip
+@click.option(
+    "--unlike-picture", "unlike", multiple=True, type=click.Path(path_type=Path),
+    help="A picture of IMAGE that anybody made, to be repelled from; repeatable.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")

@@ -189,6 +189,17 @@ class Adapter(ABC):
         pictures: torch.Tensor = pipeline.vae.decode(latents).sample
         return pictures
 
+    def pack(self, pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+        """What `encode` gave, (n, ...), as the transformer is given the latents of what is made: scaled, and
+        (n, tokens, dim) or (n, channels, h, w). Other tokens or channels, if any, come after these in its calls.
+
+        With it, candidates can be made unlike pictures that anybody made. Raises InputError where nobody says how.
+        """
+        raise InputError(
+            f"The adapter {self.name} does not say how its pipelines pack a picture's latents, so that nothing can be "
+            "made unlike a picture: name edits of a set, or give the adapter a `pack`."
+        )
+
     def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Latents of the pipeline's loop, a row for each picture, as `decode` takes them: (n, ..., h, w).
 

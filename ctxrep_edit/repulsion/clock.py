@@ -109,6 +109,12 @@ def noise_levels(pipeline: Any) -> Sequence[float]:
     return [level / levels[0] for level in (*levels[:-1:order], levels[-1])]
 
 
+def first_noise(pipeline: Any) -> float:
+    """Of what `noise_levels` are shares: sigma before the first timestep of a run."""
+    scheduler: Any = pipeline.scheduler
+    return float(scheduler.sigmas[getattr(scheduler, "begin_index", None) or 0])
+
+
 @contextmanager
 def before_each_call(run: Run, change: Callable[[Clock, dict[str, Any]], None]) -> Iterator[None]:
     """Lets `change` alter the keyword arguments of each call of the transformer that follows the instruction."""

@@ -19,6 +19,7 @@ from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.retrying import made_again
 from ctxrep_edit.sampling.rounds import Rounds
 from ctxrep_edit.sampling.run import round_trip, strength_of
+from ctxrep_edit.sampling.shown import tokens_of
 
 
 def carry_out(plan: Plan) -> Iterator[Candidates]:
@@ -27,6 +28,8 @@ def carry_out(plan: Plan) -> Iterator[Candidates]:
 
     Raises whatever the pipeline, the strategy or `on_step` raise; ModelError where memory does not suffice for one.
     """
+    for picture in plan.shown:
+        plan.bank.kept[min([0, *plan.bank.kept]) - 1] = tokens_of(plan, picture)
     rounds = Rounds(plan)
     found = None
     for found in _first(rounds):

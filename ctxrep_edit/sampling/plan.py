@@ -40,6 +40,7 @@ from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
+from ctxrep_edit.sampling.shown import parted
 from ctxrep_edit.sampling.steering import Steering, likened
 from ctxrep_edit.sampling.traces import bank_of, kind_of
 from ctxrep_edit.settings import Repulsion
@@ -64,9 +65,10 @@ class Plan:
     options: arguments of the pipeline's call that its model states, and that the caller gave. words: the text tokens
     that carry the instruction, where the caller said so. checks: what judges the edits. policy: what becomes of them.
     realign, restore, progress, on_step, on_preview: as `diverse_edit` takes them. batch_size: how many candidates are
-    made at once, None: as many as fit. bank: what they are repelled from, and where they are noted. keep: whether it is
-    kept for later ones, None: where it is small. kind: what these must share with it, see `traces`. ranks: over which
-    they are spread, None: all are made here. recipe: all of it, as JSON takes it.
+    made at once, None: as many as fit. bank: what they are repelled from, and where they are noted. shown: pictures of
+    the request's size, from which they are repelled too. keep: whether the bank is kept for later ones, None: where it
+    is small. kind: what these must share with it, see `traces`. ranks: over which they are spread, None: all are made
+    here. recipe: all of it, as JSON takes it.
     """
 
     source: Source
@@ -85,6 +87,7 @@ class Plan:
     restore: bool
     batch_size: int | None
     bank: Bank
+    shown: tuple[Image.Image, ...]
     keep: bool | None
     kind: Mapping[str, Any]
     ranks: Ranks | None
@@ -139,7 +142,7 @@ def plan(
     image: ImageLike | Source, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit] = (), like: Edit | None = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
     spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
     references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
@@ -193,12 +196,15 @@ def plan(
     recipe = _recipe(name, pipeline, mover, settings, request, n, options)
     recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
-    told, kind = _bank(pipeline, adapter, mover, settings, request, unlike, n, keep, on_disk=bank == "disk")
-    if told.kept:
+    edits, shown = parted(unlike, source, size, pipeline, adapter)
+    if unlike and not (settings.active and mover.repels):
+        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
+    told, kind = _bank(pipeline, adapter, mover, settings, request, edits, n, keep, on_disk=bank == "disk")
+    if told.kept or shown:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        policy, realign, restore, at_once, told, keep, kind, ranks, recipe, progress, on_step, on_preview,
+        policy, realign, restore, at_once, told, shown, keep, kind, ranks, recipe, progress, on_step, on_preview,
     )  # fmt: skip
     if settings.oversample > 1:
         recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
@@ -252,10 +258,6 @@ def _bank(
 ) -> tuple[Bank, Mapping[str, Any]]:
     """What the run is repelled from, and what later ones must share with it."""
     repels = settings.active and strategy.repels
-    if not isinstance(unlike, Sequence) or not all(hasattr(edit, "trace") for edit in unlike):
-        raise InputError(f"unlike is {unlike!r}, but must be a list of edits of such a set: edits[1:3], or [edits[4]].")
-    if unlike and not repels:
-        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
     leans = strategy.edits if isinstance(strategy, Steering) else ()
     if leans and not repels:
         raise InputError("Edits are steered by in the window of the repulsion, which strength 0 switches off.")

@@ -91,7 +91,7 @@ def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any],
             raise InputError(
                 f"{name} has left no contextual tokens to be moved by: it is plain, given, or of a set whose bank was "
                 "too large to be kept or is not saved beside it. Make the set with bank='memory' or 'disk', and save "
-                "it with bank=True."
+                "it with bank=True; or name the picture, edit.image."
             )
         other = [what for what, value in kind.items() if trace.kind.get(what) != value]
         if other:

@@ -81,12 +81,13 @@ def stray(regions: npt.NDArray[np.bool_], i: int) -> float:
     of the edit; thin ones do not count.
     """
     import numpy as np
-    from scipy.ndimage import binary_opening
+    from scipy.ndimage import maximum_filter, minimum_filter
     from skimage.measure import label
 
     own, others = regions[i], np.delete(regions, i, 0)
     side = 2 * math.ceil(THIN / 2 * min(own.shape)) + 1
-    alone = binary_opening(own & ~others.any(0), np.ones((side, side)))
+    kept = minimum_filter(own & ~others.any(0), side, mode="constant")  # an opening, one side after the other
+    alone = maximum_filter(kept, side, mode="constant")
     parts = label(own, connectivity=2)
     areas = np.bincount(parts[alone], minlength=parts.max() + 1)  # (parts,) pixels that it alone changes
     done = [other for other in others if (own & other).sum() >= SAME * other.sum() >= areas.max() / 3]

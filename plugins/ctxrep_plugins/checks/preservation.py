@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_plugins.checks import objects, outside, whole
+from ctxrep_plugins.checks import objects, outside, tints, whole
 from ctxrep_plugins.checks.verdicts import Measure, where
 
 from ctxrep_edit import Case, Check, Verdict
@@ -23,9 +23,9 @@ class Preservation(Check):
     """What the rest loses, in LPIPS by Zhang et al., arXiv 1801.03924, beyond the autoencoder's round trip.
 
     `details["measures"]` has all that was measured, each with its bound. Of an edit of a part: the loss, what is
-    visibly changed, the drift of colours; in sets without a mask also what only one edit has changed. Of the whole
-    picture: LPIPS to the source, its edges, parts treated otherwise, noise. Outside, where the plain edit does worse
-    than a bound, what it loses is the bound for the others.
+    visibly changed, the drift of colours; without a mask what was recoloured beside a replaced part, and in sets what
+    only one edit has changed. Of the whole picture: LPIPS to the source, its edges, parts treated otherwise, noise.
+    Of a part, where the plain edit does worse than a bound, what it loses is the bound for the others.
     """
 
     name = "preservation"
@@ -45,7 +45,8 @@ class Preservation(Check):
                 self._verdict(seen, i, TO_SOURCE, {**first, **more})
                 for i, (first, more) in enumerate(zip(lost, whole.measures(seen), strict=True))
             ]
-        found, others = outside.measures(seen), objects.measures(seen)
+        found, tinted, others = outside.measures(seen), tints.measures(seen), objects.measures(seen)
+        found = [None if own is None else {**own, **tint} for own, tint in zip(found, tinted, strict=True)]
         plain = found[0] if case.first_is_plain else None
         verdicts = []
         for i, (own, more) in enumerate(zip(found, others, strict=True)):

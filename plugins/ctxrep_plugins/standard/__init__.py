@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ctxrep_plugins.checks import CHECKS
 from ctxrep_plugins.checks.following import Following
+from ctxrep_plugins.checks.identity import Identity
 from ctxrep_plugins.report import Report
 from ctxrep_plugins.standard.alexnet import AlexNet, Layout
 from ctxrep_plugins.standard.contextual import Contextual
@@ -26,7 +27,7 @@ def ctxrep_strategies() -> Iterable[Strategy]:
 
 @hookimpl
 def ctxrep_checks() -> Iterable[Check]:
-    return [*(check() for check in CHECKS), Following()]
+    return [*(check() for check in CHECKS), Following(), Identity()]
 
 
 @hookimpl

@@ -1,0 +1,120 @@
+"""What a picture that anybody made leaves behind, so that candidates can be made unlike it.
+
+It was not made here, so its contextual tokens are those of a run that is shown it: before each step the latents are the
+picture's own with as much noise as that step begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.imaging import ImageLike, read_image, to_tensor
+from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.plugins.contracts import Run, Strategy
+from ctxrep_edit.repulsion.bank import Bank, Memory
+from ctxrep_edit.repulsion.clock import Clock, first_noise
+from ctxrep_edit.sampling.provenance import fingerprint
+from ctxrep_edit.sampling.run import sample
+
+if TYPE_CHECKING:
+    from ctxrep_edit.results.edit import Edit
+    from ctxrep_edit.sampling.plan import Plan
+
+
+ROUNDED = 1.01
+"""Times: aspects that differ by no more are one."""
+
+
+def parted(
+    unlike: Sequence[Edit | ImageLike], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
+) -> tuple[list[Edit], tuple[Image.Image, ...]]:
+    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
+    if not isinstance(unlike, Sequence) or isinstance(unlike, str | bytes):
+        raise InputError(
+            f"unlike is {unlike!r}, but must be a list of edits of such a set, or of pictures: edits[1:3], [edits[4]] "
+            "or ['other.png']."
+        )
+    edits: list[Any] = [one for one in unlike if hasattr(one, "trace")]
+    pictures = []
+    for i, one in enumerate([one for one in unlike if not hasattr(one, "trace")], 1):
+        picture = read_image(one, name=f"unlike: picture {i}")
+        ratio = picture.width / picture.height * source.height / source.width
+        if max(ratio, 1 / ratio) > ROUNDED and abs(picture.width - picture.height * source.width / source.height) > 1:
+            raise InputError(
+                f"unlike: picture {i} is {picture.width} x {picture.height}, another aspect than the {source.width} x "
+                f"{source.height} of the image: give one that lies on it."
+            )
+        pictures.append(picture.resize(size, Image.Resampling.LANCZOS))
+    if pictures and type(adapter).pack is Adapter.pack:
+        adapter.pack(pipeline, torch.empty(0))  # which refuses
+    return edits, tuple(pictures)
+
+
+def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
+    """The contextual tokens of a picture of the plan's size; it takes about as long as one candidate.
+
+    Its noise follows from the picture. Raises InputError where the adapter does not say how latents are packed.
+    """
+    packed = packed_latents(plan.pipeline, plan.adapter, picture)
+    noise = torch.Generator().manual_seed(int(fingerprint(picture)["sha256"][:12], 16))
+    settings = replace(plan.settings, oversample=1, anchor=False)
+    arguments = {k: v for k, v in plan.arguments(plan.seeds[:1]).items() if k != "callback_on_step_end"}
+    bank = Bank()
+    sample(
+        plan.pipeline, plan.adapter, Showing(plan.strategy, packed, noise), settings, arguments, plan.seeds[:1],
+        progress=False, on_step=None, words=plan.words, bank=bank,
+    )  # fmt: skip
+    bank.join([0])
+    return bank.kept[0]
+
+
+@torch.no_grad()
+def packed_latents(pipeline: Any, adapter: Adapter, picture: Image.Image) -> Tensor:
+    """As the transformer is given latents, without noise: (1, tokens or channels, ...)."""
+    return adapter.pack(pipeline, adapter.encode(pipeline, to_tensor(picture) * 2 - 1))
+
+
+class Showing(Strategy):
+    """A strategy, in whose run the latents are those of a picture.
+
+    packed: its latents, (1, k, ...), which take the place of the first k tokens or channels. generator: of the noise.
+    """
+
+    name, summary, repels = "shown", "shows the transformer a picture that is there", True
+
+    def __init__(self, strategy: Strategy, packed: Tensor, generator: torch.Generator) -> None:
+        self.strategy, self.packed = strategy, packed
+        self.noise = torch.randn(packed.shape, generator=generator)
+
+    def sample(self, run: Run) -> Tensor:
+        clock, shown = Clock(run.adapter, run.pipeline), dict[int, Tensor]()
+
+        @torch.compiler.disable  # type: ignore[untyped-decorator]
+        def show(module: torch.nn.Module, args: Any, call: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+            if not run.adapter.denoises(call):
+                return args, dict(call)
+            clock.tick(call)
+            latents, step = run.adapter.latents(call), clock.step
+            if step not in shown:  # both calls of a step under guidance are given the same
+                shown.clear()
+                shown[step] = self._noised(latents, clock.noise(step)[0] * first_noise(run.pipeline))
+            return args, {name: shown[step] if value is latents else value for name, value in call.items()}
+
+        handle = run.adapter.transformer(run.pipeline).register_forward_pre_hook(show, with_kwargs=True)
+        try:
+            return self.strategy.sample(run)
+        finally:
+            handle.remove()
+
+    def _noised(self, latents: Tensor, level: float) -> Tensor:
+        """The run's latents, (batch, k or more, ...), with the picture at that noise in the first k."""
+        mixed = (1 - level) * self.packed.to(latents) + level * self.noise.to(latents)
+        mixed = mixed.expand(len(latents), *mixed.shape[1:])
+        return torch.cat([mixed, latents[:, mixed.shape[1] :]], 1)
