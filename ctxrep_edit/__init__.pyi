@@ -24,7 +24,7 @@ from .plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Run, St
 from .plugins.hookspecs import API_VERSION, hookimpl
 from .plugins.loading import BrokenPlugin, register, unregister
 from .plugins.profiles import calibration_file, default_settings
-from .repulsion.ascent import vendi_score
+from .repulsion.ascent import repel, vendi_score
 from .repulsion.attachment import Attachment
 from .repulsion.bank import Bank
 from .repulsion.clock import Clock, before_each_call
@@ -114,6 +114,7 @@ __all__ = [
     "orientation",
     "read_image",
     "register",
+    "repel",
     "repelled",
     "round_trip",
     "stream_edits",

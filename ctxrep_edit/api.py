@@ -30,9 +30,9 @@ def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), seed: int | None = None,
-    steps: int | None = None, mask: ImageLike | None = None, references: Sequence[ImageLike] = (),
-    instruction_mask: Any = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
+    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
+    references: Sequence[ImageLike] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
     batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
@@ -53,6 +53,8 @@ def diverse_edit(
         repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
     unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too, see
         `EditSet.more`; or pictures of the image's aspect that anybody made, where the adapter has a `pack`.
+    like: an edit of an earlier set of this picture and instruction, of which these are to be variations. spread: how
+        far from it they may be, 0 (the edit itself) to 1 (as without `like`); None: 0.3. See `EditSet.like`.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
@@ -100,8 +102,10 @@ def diverse_edit(
         "batch_size": batch_size, "bank": bank, "group": group, "device": device, "dtype": dtype,
         "options": pipeline_kwargs,
     }  # fmt: skip
-    now = {"seed": seed, "unlike": unlike, "progress": progress, "on_step": on_step, "on_preview": on_preview}
-    return stream(asked, n, each=False, **now).finish()
+    return stream(
+        asked, n, each=False, seed=seed, unlike=unlike, like=like, spread=spread, progress=progress, on_step=on_step,
+        on_preview=on_preview,
+    ).finish()  # fmt: skip
 
 
 def stream_edits(
@@ -121,7 +125,9 @@ def stream_edits(
     others = {name: value for name, value in options.items() if name not in asked}
     asked |= {"image": read_source(image), "instruction": instruction, "options": others}
     asked["references"] = read_references(asked.get("references", ()))
-    return stream(asked, n, seed=seed, unlike=unlike, progress=progress, on_step=on_step, on_preview=on_preview)
+    now: dict[str, Any] = {name: asked.pop(name) for name in ("like", "spread") if name in asked}  # of this run alone
+    now |= {"seed": seed, "unlike": unlike, "progress": progress, "on_step": on_step, "on_preview": on_preview}
+    return stream(asked, n, **now)
 
 
 def assess(

@@ -31,7 +31,7 @@ class Place:
     client: openai.OpenAI = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=60)
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, timeout=300)
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
         return httpx2.get(self.url + path, **options)
@@ -52,7 +52,7 @@ def serving(
     made.service.workers.start()
     thread.start()
     try:
-        until(lambda: made.started and made.service.workers.ready, seconds=120)
+        until(lambda: made.started and made.service.workers.ready, seconds=300)
         port = made.servers[0].sockets[0].getsockname()[1]
         yield Place(f"http://127.0.0.1:{port}", made.service.workers, log)
     finally:

@@ -14,7 +14,8 @@ import pages
 import pytest
 import skimage
 from click.testing import CliRunner
-from ctxrep_plugins import batch, bench, server
+from ctxrep_plugins import batch, bench, calibrate, server
+from ctxrep_plugins import page as page_plugin
 from diffusers import DiffusionPipeline
 from PIL import Image
 from serving import serving
@@ -97,6 +98,8 @@ def commands(desk: Path) -> Iterator[click.Group]:
     bench.ctxrep_commands(cli.bench)
     server.ctxrep_commands(cli.cli)
     batch.ctxrep_commands(cli.cli)
+    calibrate.ctxrep_commands(cli.cli)
+    page_plugin.ctxrep_commands(cli.cli)
     pages.run(pages.PLUGINS / "commands.md")["ctxrep_commands"](cli.cli, cli.bench)
     yield cli.cli
     for group, known in before.items():

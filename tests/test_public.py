@@ -19,8 +19,8 @@ PUBLIC = """
     Repulsion RepulsionError Request Run STRATEGIES Scope Strategy TruncatedInstruction Uncalibrated Unfaithful
     UnknownPipeline Verdict WeightsError adapter_for alexnet_features assess attach before_each_call brought_down
     calibration_file contact_sheet default_settings detach diverse_edit encode_json encode_png ensure_weights hookimpl
-    judge load_pipeline lpips_distance lpips_map lpips_maps luma orientation read_image register repelled round_trip
-    stream_edits to_tensor unregister vendi_score write_bank
+    judge load_pipeline lpips_distance lpips_map lpips_maps luma orientation read_image register repel repelled
+    round_trip stream_edits to_tensor unregister vendi_score write_bank
 """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance measured_on draws_unasked decodes_fewer batch "
@@ -39,8 +39,8 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
     "active share",
     "Edit": "image seed index verdicts strength region name trace label file faithful verdict lpips to_dict",
-    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked more images vendi "
-    "vendi_in distinct distinct_in row sheet to_dict save load report index count",
+    "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked between like more "
+    "images vendi vendi_in distinct distinct_in row sheet to_dict save load report index count",
 }
 
 

@@ -12,6 +12,7 @@ from ctxrep_edit.cli import tools
 from ctxrep_edit.cli.edit import edit
 from ctxrep_edit.cli.more import more
 from ctxrep_edit.cli.process import process
+from ctxrep_edit.cli.steering import between, like
 from ctxrep_edit.errors import CtxrepError, PluginError
 from ctxrep_edit.plugins import loading
 
@@ -43,12 +44,15 @@ def cli() -> None:
     ctxrep-edit photo.jpg "change the light"              six edits, into out/
     ctxrep-edit photo.jpg "add a sticker" --compare       beside six plain ones
     ctxrep-edit more out -n 4 --unlike 2,5                four more, unlike those two
+    ctxrep-edit between out 1 4 -n 5                      five from the first to the fourth
+    ctxrep-edit like out 3 --spread 0.3                   four variations of the third
 
     "edit" is understood where no command is named: see ctxrep-edit edit --help.
     """
 
 
-for command in (edit, more, tools.assess, tools.models, tools.plugins, tools.new_plugin, tools.weights, tools.doctor):
+COMMANDS = edit, more, between, like, tools.assess, tools.models, tools.plugins, tools.new_plugin, tools.weights
+for command in (*COMMANDS, tools.doctor):
     cli.add_command(command)
 
 

@@ -47,7 +47,7 @@ def more(
 
     edits = EditSet.load(folder)
     chosen = None if unlike is None else _chosen(edits, unlike)
-    pipeline = None if device is None else _loaded(edits, device)
+    pipeline = None if device is None else loaded(edits, device)
     both = edits + edits.more(n, unlike=chosen, pipeline=pipeline, progress=progress)
     sets, place = {"diverse": both}, Numbered(force)
     write(sets, out, forms, place)
@@ -63,7 +63,8 @@ def _chosen(edits: EditSet, text: str) -> Sequence[Edit]:
     return [edits[number - 1] for number in numbers]
 
 
-def _loaded(edits: EditSet, device: str) -> Any:
+def loaded(edits: EditSet, device: str) -> Any:
+    """The pipeline that made them, on that device."""
     from ctxrep_edit.sampling.pipelines import load_pipeline
 
     asked = edits.asked

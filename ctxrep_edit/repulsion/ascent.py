@@ -95,6 +95,7 @@ def repel(
     Sums are in float32 (float64 for tokens of that dtype), of the particles' differences, so that what they have in
     common takes no digits from what they differ in. Particles that are equal, or whose directions
     differ by less than about 3e-7, cannot be told apart and stay; one of norm zero neither moves nor repels.
+    Returns the moved `tokens`, with `vendi_before` and `vendi_after` around the ascent.
     Raises InputError for arguments out of range, RepulsionError for NaN or infinite tokens or a step that overflows.
     """
     _check(tokens, strength, eta, iterations, objective, mask, fixed)

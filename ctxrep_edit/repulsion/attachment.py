@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Chosen = list[tuple[int, slice | Tensor | None]]
 """The streams that repel, 0 for the text and 1 for the image, and where, as in `tokens.Part`."""
+Steer = Callable[[Place, Sequence[Part]], list[Part]]
+"""At a place, by stream, the tokens of one group of particles, and those from which they are to repel one another."""
 IMAGE = 1
 
 
@@ -37,6 +39,7 @@ class Attachment:
 
     before and after are the Vendi scores of the contextual tokens, averaged over groups: 1 to n, or to k + n where the
     `bank` has k candidates from which the n particles are repelled too. ranks: over which the particles are spread.
+    steer: moves tokens before they repel.
     """
 
     adapter: Adapter
@@ -46,6 +49,7 @@ class Attachment:
     clock: Clock
     bank: Bank | None = None
     ranks: Ranks | None = None
+    steer: Steer | None = None
     vendi: list[tuple[float, float]] = field(default_factory=list)
     repelling: bool = False
     _handles: list[RemovableHandle] = field(default_factory=list)
@@ -165,6 +169,7 @@ class Attachment:
         parts = [pooled(whole) if pools and image else whole for whole, image in zip(wholes, of_the_image, strict=True)]
         if self.ranks is not None:
             parts = [Shared(part.tokens, part.where, ranks=self.ranks) for part in parts]
+        given, parts = parts, parts if self.steer is None else self.steer(place, parts)
         moved, before, after = (repel_parts if bank is None else functools.partial(bank.repel, place))(
             parts,
             strength=settings.strength * self._share / len(self._blocks) if settings.eta is None else None,
@@ -174,7 +179,7 @@ class Attachment:
             keep_norm=settings.keep_norm,
             fixed=fixed,
         )
-        for i, (whole, part) in enumerate(zip(wholes, parts, strict=True)):
+        for i, (whole, part) in enumerate(zip(wholes, given, strict=True)):
             if pools and of_the_image[i]:
                 still = max(0, fixed - part.first) if self.ranks else fixed
                 moved[i] = spread(whole, part, moved[i], keep_norm=settings.keep_norm, fixed=still)

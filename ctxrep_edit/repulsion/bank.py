@@ -27,8 +27,8 @@ Place = tuple[int, int, int, int]
 """Where tokens were: step, call of the transformer in that step, hooked block, and group of particles in the batch."""
 Memory = dict[Place, Tensor]
 """What one particle had at each place: (selected, dim), on the host, in the model's dtype."""
-Left = dict[int, tuple[Memory | None, Tensor | None]]
-"""What was known of candidates, by their number: the memory, and the clean latents."""
+Left = dict[int, tuple[Memory | None, Tensor | None, Any]]
+"""What was known of candidates, by their number: the memory, the clean latents, and the noise."""
 
 SPARE = 1 / 8
 """Of the free memory, what a bank may take that nothing but `EditSet.more` needs."""
@@ -40,7 +40,10 @@ class Bank:
 
     kept: the memories of candidates that are done, by their number in the set. made: the memories of the particles of
     the run under way, in their order, noted where `noting`. clean: of the kept ones, by number, the clean latents that
-    their velocity pointed at when they were chosen from a pool, (numbers,) on the host.
+    their velocity pointed at when they were chosen from a pool, (numbers,) on the host. noises: of the kept ones, by
+    number, what they started from, where that is more than a seed; see `sampling.noise.Noise`.
+
+    passing: those of the turns before, in the call of the transformer under way.
 
     turn: which particles of the run under way pass through the transformer, where not all of them do at once; those
     before them, whose tokens are noted, repel them too. last: whether no others follow, so that theirs need not be
@@ -51,15 +54,18 @@ class Bank:
     that is known; what they take is then foreseen, and said where it does not fit. spare: whether nothing needs them
     yet, so that they are not noted where they would take more than `SPARE` of what is free.
 
-    Tokens are those that the block returned, before the repulsion of that block. That is what the particles of one
-    batch see of one another, and spreads no less than the tokens after it. They take, per candidate, the size of the
-    selected tokens times the blocks and the steps in which particles repel.
+    Of candidates that are done the tokens are those that they went on with, after the repulsion of that block: set
+    again, they give the candidate again. Of the turns before, in one call of the transformer, they are those before
+    it, which is what the particles of one batch see of one another. They take, per candidate, the size of the selected
+    tokens times the blocks and the steps in which particles repel.
     """
 
     noting: bool = True
     kept: dict[int, Memory] = field(default_factory=dict)
     made: list[Memory] = field(default_factory=list)
+    passing: list[Memory] = field(default_factory=list)
     clean: dict[int, Tensor] = field(default_factory=dict)
+    noises: dict[int, Any] = field(default_factory=dict)
     turn: range | None = None
     last: bool = False
     noted: bool = False
@@ -67,14 +73,20 @@ class Bank:
     expected: int = 0
     spare: bool = False
     _clean: Sequence[Tensor] = ()
+    _noises: Sequence[Any] = ()
 
     def __len__(self) -> int:
         return len(self.kept)
+
+    def started(self, noises: Sequence[Any]) -> None:
+        """Notes of the run under way what its particles start from, where that is more than a seed each."""
+        self._noises = [*noises]
 
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:
         """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
         self.made = [self.made[row] for row in rows] if self.made else []
         self._clean = [*clean]
+        self._noises = [self._noises[row] for row in rows] if self._noises else []
 
     def join(self, candidates: Sequence[int]) -> None:
         """Keeps the particles of the last run under these numbers, in order; none where the run noted none.
@@ -88,21 +100,24 @@ class Bank:
             )
         self.kept.update(zip(candidates, self.made, strict=False))
         self.clean.update(zip(candidates, self._clean, strict=False))
-        self.made, self._clean = [], ()
+        self.noises.update(zip(candidates, self._noises, strict=False))
+        self.made, self._clean, self._noises = [], (), ()
 
     def leave(self, candidates: Collection[int]) -> Left:
         """Forgets these candidates, and returns what it knew of each."""
-        return {number: (self.kept.pop(number, None), self.clean.pop(number, None)) for number in candidates}
+        kept, clean, noises = self.kept, self.clean, self.noises
+        return {i: (kept.pop(i, None), clean.pop(i, None), noises.pop(i, None)) for i in candidates}
 
     def take_back(self, left: Left) -> None:
         """Keeps candidates again that it has left, and forgets what it has of their numbers since."""
         self.leave(left)
-        self.kept |= {number: memory for number, (memory, _) in left.items() if memory is not None}
-        self.clean |= {number: clean for number, (_, clean) in left.items() if clean is not None}
+        self.kept |= {number: memory for number, (memory, _, _) in left.items() if memory is not None}
+        self.clean |= {number: clean for number, (_, clean, _) in left.items() if clean is not None}
+        self.noises |= {number: noise for number, (_, _, noise) in left.items() if noise is not None}
 
     def drop(self) -> None:
         """Forgets the run under way, which came to nothing."""
-        self.made, self._clean, self.turn, self.last = [], (), None, False
+        self.made, self.passing, self._clean, self._noises, self.turn, self.last = [], [], (), (), None, False
 
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
@@ -113,38 +128,40 @@ class Bank:
         Raises RepulsionError where a kept candidate has no tokens of that place, or of another shape; InputError where
         what is to be noted will not fit.
         """
-        if self.noting or (self.turn and not self.last):
-            self._note(place, parts)
+        if self.turn and not self.last:
+            self._note(self.passing, place, parts)
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
         for row in range(self.turn.start if self.turn else 0):
-            others[f"particle {row}"] = self.made[row]
+            others[f"particle {row}"] = self.passing[row]
         rows = _at(place, others, parts)
         joined, first = [], 0
         for part in parts:
             width = part.tokens.shape[2]
             joined.append(replace(part, before=[row[first : first + part.length, :width] for row in rows]))
             first += part.length
-        return repel_parts(joined, fixed=len(rows) + fixed, **options)
+        moved, score, after = repel_parts(joined, fixed=len(rows) + fixed, **options)
+        if self.noting:
+            self._note(self.made, place, [replace(part, tokens=some) for part, some in zip(parts, moved, strict=True)])
+        return moved, score, after
 
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
-        self.turn, self.last = None, False
-        if not self.noting:
-            self.made = []
+        self.turn, self.last, self.passing = None, False, []
 
-    def _note(self, place: Place, parts: Sequence[Part]) -> None:
+    def _note(self, memories: list[Memory], place: Place, parts: Sequence[Part]) -> None:
         width = _width(parts)
         own = torch.cat([pad(part.selected, (0, width - part.tokens.shape[2])) for part in parts], 1)
         own = own.to(parts[0].tokens.dtype)  # (n, selected, dim)
         turn = self.turn or range(len(own))
-        if turn.start == 0 and self.made and place in self.made[0]:  # another run
-            self.made = []
+        if turn.start == 0 and memories and place in memories[0]:  # another run
+            memories.clear()
         self.noted = True
-        while len(self.made) < turn.stop:
-            self.made.append({})
+        while len(memories) < turn.stop:
+            memories.append({})
         for row, tokens in zip(turn, own, strict=True):
             # what later rounds need leaves the device; each has a storage of its own
-            self.made[row][place] = self._stored(tokens.detach()) if self.noting else tokens.detach().clone()
+            kept = memories is self.made
+            memories[row][place] = self._stored(tokens.detach()) if kept else tokens.detach().clone()
 
     def _stored(self, tokens: Tensor) -> Tensor:
         """A copy on the host, (selected, dim), or in a file."""

@@ -15,7 +15,7 @@ from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Order, Part
 from ctxrep_edit.plugins.profiles import settings_for
-from ctxrep_edit.repulsion.attachment import Attachment
+from ctxrep_edit.repulsion.attachment import Attachment, Steer
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.ranks import Ranks
@@ -84,6 +84,7 @@ def attach(
     bank: Bank | None = None,
     batch_size: int | None = None,
     ranks: Ranks | None = None,
+    steer: Steer | None = None,
 ) -> Attachment:
     """Hooks the repulsion into `pipeline`; `detach` takes it off.
 
@@ -95,7 +96,8 @@ def attach(
         too, and which notes the tokens of these; see `Bank`. batch_size: how many particles pass through the
         transformer at a time, each repelled from those before; None: all. With it the batch is one group. ranks: of
         torch.distributed, over which the particles that repel one another are spread, `particles` of them here; not
-        with a bank or a batch_size.
+        with a bank or a batch_size. steer: moves the tokens of each group before they repel, also with strength 0:
+        given the place (step, call, block, group) and, by stream, the tokens in scope, it returns the same with others.
     Raises UnknownPipeline, InputError for an unknown scope or an instruction that is no mask, RepulsionError where one
     is attached already or beside a cache or context parallelism.
     """
@@ -116,7 +118,8 @@ def attach(
         raise InputError("Particles that are spread over ranks pass at once: leave bank and batch_size out.")
     if batch_size is not None:
         bank = Bank(noting=False) if bank is None else bank
-    run = Attachment(adapter, settings, particles, checked_words(instruction), Clock(adapter, pipeline), bank, ranks)
+    clock = Clock(adapter, pipeline)
+    run = Attachment(adapter, settings, particles, checked_words(instruction), clock, bank, ranks, steer)
     transformer = adapter.transformer(pipeline)
     with _attaching:
         if is_repelled(transformer):
@@ -124,7 +127,7 @@ def attach(
                 "A repulsion is attached to this pipeline already: detach it first, or let the call that is editing "
                 "with it in another thread finish."
             )
-        if settings.active:
+        if settings.active or steer is not None:
             check_beside(transformer)
             if settings.steps is None:
                 noise_levels(pipeline)
@@ -185,6 +188,7 @@ def repelled(
     bank: Bank | None = None,
     batch_size: int | None = None,
     ranks: Ranks | None = None,
+    steer: Steer | None = None,
 ) -> Iterator[Attachment]:
     """`attach` on entering, `detach` on leaving, whatever happens in between; the parameters are those of `attach`.
 
@@ -193,13 +197,13 @@ def repelled(
     """
     run = attach(
         pipeline, repulsion, particles=particles, instruction=instruction, adapter=adapter, bank=bank,
-        batch_size=batch_size, ranks=ranks,
+        batch_size=batch_size, ranks=ranks, steer=steer,
     )  # fmt: skip
     try:
         yield run
     finally:
         detach(run)
-    if run.settings.active and not run.vendi:
+    if (run.settings.active or steer is not None) and not run.vendi:
         raise RepulsionError(
             "The repulsion hook never ran, so these edits are plain ones. The transformer was compiled as a whole, its "
             "blocks were skipped by a cache, or the pipeline was not called: attach before compiling, or turn the "

@@ -20,6 +20,7 @@ from ctxrep_edit.imaging import Source, mask_picture, read_source
 from ctxrep_edit.results.continuing import Asked
 from ctxrep_edit.results.places import BANK_FORMAT
 from ctxrep_edit.results.valid_json import encode_json
+from ctxrep_edit.sampling.noise import Noise, plain
 from ctxrep_edit.sampling.traces import Trace
 from ctxrep_edit.settings import Repulsion
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "1"
+FORMAT = "2"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 
@@ -65,6 +66,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
         "arguments": {name: _plain(name, value) for name, value in arguments.items()},
         "seeds": [edit.seed for edit in edits], "credits": dict(source.credits), "next_seed": asked.next_seed,
         "repels": asked.repels, "kind": dict(kind),
+        "noises": [edit.trace.noise if edit.trace else None for edit in edits],
     }  # fmt: skip
     # joined sets may hold one tensor twice, which a file may not
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -94,7 +96,10 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         others = [name for name in tensors if name.startswith("reference/")]
         arguments["references"] = tuple(_source(tensors[name], {}) for name in sorted(others))
         asked = Asked(arguments, stated["next_seed"], stated["repels"])
-        own = [replace(edit, trace=_trace(edit, tensors, stated["kind"])) for edit in edits]
+        own = [
+            replace(edit, trace=_trace(edit, tensors, stated["kind"], plain(noise)))
+            for edit, noise in zip(edits, stated["noises"], strict=True)
+        ]
         return replace(edits, edits=tuple(own), asked=asked)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
@@ -104,12 +109,12 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         ) from error
 
 
-def _trace(edit: Edit, tensors: Mapping[str, Tensor], kind: Mapping[str, Any]) -> Trace | None:
+def _trace(edit: Edit, tensors: Mapping[str, Tensor], kind: Mapping[str, Any], noise: Noise | None) -> Trace | None:
     begin = f"{edit.index}/"
     own = {name.removeprefix(begin): tensor for name, tensor in tensors.items() if name.startswith(begin)}
     clean = own.pop("clean", None)
     memory = {_place(name): tokens for name, tokens in own.items()}
-    return Trace(memory, clean, kind) if memory else None
+    return Trace(memory, clean, kind, noise) if memory else None
 
 
 def _name(place: tuple[int, int, int, int]) -> str:

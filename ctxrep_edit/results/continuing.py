@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.settings import is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
@@ -45,19 +46,27 @@ def more(edits: EditSet, n: int, unlike: Any, pipeline: Any, **now: Any) -> Edit
     """See `EditSet.more`."""
     from ctxrep_edit import diverse_edit  # the public verb: more of a set is one more call of it
 
+    asked, arguments = again(edits, n, pipeline)
+    if unlike is None:
+        unlike = list(edits) if asked.repels else ()
+    return diverse_edit(n=n, seed=asked.next_seed, unlike=unlike, **arguments, **now)
+
+
+def again(edits: EditSet, n: int, pipeline: Any) -> tuple[Asked, dict[str, Any]]:
+    """What a set was asked for, and the arguments with which `diverse_edit` makes n more like it, those of the
+    pipeline's call among them. Raises InputError where that is not known."""
     asked = edits.asked
     if asked is None:
         raise InputError(
             "This set cannot be continued, as what it was asked for is not known: its pictures were given, or it was "
             "loaded from a folder without its bank. Save it with bank=True, or make it anew."
         )
-    if unlike is None:
-        unlike = list(edits) if asked.repels else ()
     arguments = {**asked.arguments, "pipeline": asked.pipeline(pipeline)}
     if pipeline is not None:
         arguments |= {"model": None, "device": None, "dtype": None}
-    options = arguments.pop("options")
-    return diverse_edit(n=n, seed=asked.next_seed, unlike=unlike, **arguments, **options, **now)
+    if is_count(arguments.get("batch_size")) and is_count(n):
+        arguments["batch_size"] = min(arguments["batch_size"], n)
+    return asked, arguments | arguments.pop("options")
 
 
 def joined(one: EditSet, other: EditSet) -> EditSet:

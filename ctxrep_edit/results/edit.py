@@ -23,10 +23,11 @@ class Edit:
 
     image: RGB in sRGB, in the source's aspect; RGBA where it was restored onto a source with transparency. seed: of
     this candidate's own noise: `diverse_edit(..., n=1, seed=edit.seed)` starts from it; None for a picture that was
-    given. index: position in the set, from 0. verdicts: what each check says, by the check's name; empty where none was
-    asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was given. region: white where
-    the edit was allowed or found, of the image's size; None where no check looked. name: of the file that was given,
-    else "". trace: by what others can be made unlike it; not pickled, and None where nothing is known of it.
+    given, and on the way of a walk. index: position in the set, from 0. verdicts: what each check says, by the check's
+    name; empty where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was
+    given, and in a walk. region: white where the edit was allowed or found, of the image's size; None where no check
+    looked. name: of the file that was given, else "". trace: by what others can be made unlike it, or steered by it;
+    not pickled, and None where nothing is known of it.
     """
 
     image: Image.Image

@@ -102,6 +102,51 @@ class EditSet(Sequence[Edit]):
 
         return more(self, n, unlike, pipeline, progress=progress, on_step=on_step)
 
+    def between(
+        self,
+        one: int | Edit,
+        other: int | Edit,
+        count: int = 5,
+        *,
+        beyond: float = 0.0,
+        pipeline: Any = None,
+        progress: bool = True,
+        on_step: OnStep | None = None,
+    ) -> EditSet:
+        """A walk from one edit to another through contextual space: `count` edits in order, the ends made again among
+        them, evenly apart. Those on the way have no seed, but can be steered by as others can.
+
+        one, other: places in this set, or edits of this picture, instruction, model and size. beyond: how far past
+        `other` the walk goes, 0 to 1, in shares of the way. pipeline: as for `more`.
+
+        Raises InputError as `more` does, and for edits that left no contextual tokens.
+        """
+        from ctxrep_edit.results.steering import between
+
+        return between(self, one, other, count, beyond, pipeline, progress=progress, on_step=on_step)
+
+    def like(
+        self,
+        edit: int | Edit,
+        n: int = 4,
+        *,
+        spread: float = 0.3,
+        pipeline: Any = None,
+        progress: bool = True,
+        on_step: OnStep | None = None,
+    ) -> EditSet:
+        """n variations of one edit: near to it, and repelled from one another. Their seeds are unused ones, whose noise
+        is mixed with that of the edit.
+
+        edit: its place in this set, or an edit of this picture, instruction, model and size. spread: 0, the edit
+        itself, to 1, edits that have nothing of it. pipeline: as for `more`.
+
+        Raises InputError as `more` does, and for an edit that left no contextual tokens.
+        """
+        from ctxrep_edit.results.steering import like
+
+        return like(self, edit, n, spread, pipeline, progress=progress, on_step=on_step)
+
     @property
     def images(self) -> list[Image.Image]:
         return [edit.image for edit in self.edits]

@@ -17,6 +17,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.clock import noise_levels
 from ctxrep_edit.sampling.calling import steps_of
+from ctxrep_edit.sampling.pool import Pool
 
 OnPreview = Callable[["Forming"], None]
 
@@ -85,14 +86,14 @@ class Foresight:
             else:
                 del scheduler.step
 
-    def after(self, first: StepCallback, kept: Callable[[int], Sequence[int] | None]) -> StepCallback:
-        """`first`, and then whoever wants to know is told. kept: of a number of rows, those that go on, in order; None
-        where that is not known yet."""
+    def after(self, first: StepCallback, started: int, pool: Pool | None) -> StepCallback:
+        """`first`, and then whoever wants to know is told, once it is known which of the `started` candidates go on. A
+        strategy that makes another number of them has no previews."""
 
         def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             tensors = first(pipe, step, timestep, tensors)
-            rows, clean = kept(self._rows), self._clean
-            if rows is not None and clean is not None:
+            rows, clean = range(started) if pool is None else pool.kept, self._clean
+            if self._rows == started and rows is not None and clean is not None:
                 told = Forming(self.numbers, step + 1, steps_of(pipe), lambda side: self._pictures(clean, rows, side))
                 self.tell(told)
             return tensors

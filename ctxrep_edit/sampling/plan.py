@@ -41,6 +41,7 @@ from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
 from ctxrep_edit.sampling.provenance import provenance
 from ctxrep_edit.sampling.run import OnStep
+from ctxrep_edit.sampling.steering import Steering, likened
 from ctxrep_edit.sampling.traces import bank_of, kind_of
 from ctxrep_edit.settings import Repulsion
 
@@ -141,9 +142,9 @@ def plan(
     image: ImageLike | Source, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), seed: int | None = None,
-    steps: int | None = None, mask: ImageLike | None = None, references: Sequence[ImageLike | Source] = (),
-    instruction_mask: Any = None,
+    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
+    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
+    references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
     batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
@@ -161,7 +162,7 @@ def plan(
     others = tuple(one.image for one in read_references(references))
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
-    mover, checks = catalog.STRATEGIES.get(strategy), checks_named(preserve, also)
+    mover, checks = likened(catalog.STRATEGIES.get(strategy), like, spread, group), checks_named(preserve, also)
     policy = Policy(on_unfaithful, distinct, retries).checked(checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
     for check in checks:
@@ -257,7 +258,11 @@ def _bank(
 ) -> tuple[Bank, Mapping[str, Any]]:
     """What the run is repelled from, and what later ones must share with it."""
     repels = settings.active and strategy.repels
-    kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or keep is not False) else {}
+    leans = strategy.edits if isinstance(strategy, Steering) else ()
+    if leans and not repels:
+        raise InputError("Edits are steered by in the window of the repulsion, which strength 0 switches off.")
+    kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or leans or keep is not False) else {}
+    bank_of([(f"Edit {edit.index + 1}", edit.trace) for edit in leans], kind)
     chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
     return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind
 
@@ -279,6 +284,7 @@ def _recipe(
         "n": n,
         "size": list(request.size),
         "strategy": strategy.name,
+        **(strategy.stated if isinstance(strategy, Steering) else {}),
         "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
     }

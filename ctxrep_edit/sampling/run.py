@@ -67,7 +67,7 @@ def sample(
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)
         after = after if pool is None else pool.after(after)
-        after = after if foresight is None else foresight.after(after, kept)
+        after = after if foresight is None else foresight.after(after, len(seeds), pool)
         with followed(pipeline, after) as following:
             images = pictures(pipeline, {**arguments, **changes, **following})
         if not isinstance(images, Tensor):
@@ -76,11 +76,6 @@ def sample(
                 "(n, 3, h, w) in [0, 1] where output_type is 'pt'."
             )
         return opaque(images.float().cpu())
-
-    def kept(rows: int) -> Sequence[int] | None:
-        if rows != len(seeds):  # a strategy that makes others
-            return None
-        return range(rows) if pool is None else pool.kept
 
     transformer = adapter.transformer(pipeline)
     with ExitStack() as held:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.repulsion.bank import Bank, Memory
+from ctxrep_edit.sampling.noise import Noise
 from ctxrep_edit.sampling.provenance import fingerprint
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ LOOKED_AT = 16
 @dataclass(frozen=True)
 class Trace:
     """memory: the contextual tokens that a candidate had. clean: the clean latents, (numbers,), by which a pool is
-    chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it."""
+    chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it. noise: what
+    it started from; None where that is its seed."""
 
     memory: Memory
     clean: Tensor | None
     kind: Mapping[str, Any]
+    noise: Noise | None = None
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +77,7 @@ def print_of(model: nn.Module) -> str:
 def traces(bank: Bank, numbers: Sequence[int], kind: Mapping[str, Any]) -> list[Trace | None]:
     """Of the candidates of these numbers; None of one that the bank does not know, and where no kind is stated."""
     known = bank.kept if kind else {}
-    return [Trace(known[i], bank.clean.get(i), kind) if i in known else None for i in numbers]
+    return [Trace(known[i], bank.clean.get(i), kind, bank.noises.get(i)) if i in known else None for i in numbers]
 
 
 def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any], **options: Any) -> Bank:
@@ -86,7 +89,7 @@ def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any],
     for number, (name, trace) in enumerate(chosen, -len(chosen)):
         if trace is None:
             raise InputError(
-                f"{name} has left no contextual tokens to be unlike: it is plain, given, or of a set whose bank was "
+                f"{name} has left no contextual tokens to be moved by: it is plain, given, or of a set whose bank was "
                 "too large to be kept or is not saved beside it. Make the set with bank='memory' or 'disk', and save "
                 "it with bank=True; or name the picture, edit.image."
             )

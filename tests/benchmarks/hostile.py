@@ -43,7 +43,8 @@ def main(requests: int, seed: int) -> None:
                 hostility.from_schema(served.url, max(2, share // 2 // OPERATIONS), seed + round_, seen)
                 hostility.from_corpus(served.url, share - share // 2, seed + round_, seen)
                 statuses = ", ".join(f"{status or 'cut off'}: {n}" for status, n in sorted(seen.statuses.items()))
-                click.echo(f"{seen.requests} requests in {time.monotonic() - begun:.0f} s: {statuses}")
+                took = f"{time.monotonic() - begun:.0f} s"
+                click.echo(f"{seen.requests} requests in {took}, {len(seen.faults)} faults: {statuses}")
             faults = [*seen.faults, *(str(entry) for entry in served.logged("fault"))]
     for fault in faults:
         click.echo(f"FAULT {fault}")

@@ -133,16 +133,20 @@ def kill(arguments: argparse.Namespace, folder: Path) -> None:
     finally:
         load.stopped.set()
         server.end()
-    made = collections.defaultdict(set)
+    made, failed = collections.defaultdict(set), 0
     for order, job in load.jobs.items():
+        if "worker_ended" in load.ends[job]:
+            failed += 1
+            continue
         place = folder / "state" / "jobs" / job / "set"
         files = [Image.open(place / f"edit-{number}.png").tobytes() for number in (1, 2)]
         made[int(order.split()[1]) // 2].add(tuple(files))
     assert all(len(sets) == 1 for sets in made.values()), "A job that was begun anew is another set."
     accepted = len(load.jobs)
     print(
-        f"{sum(killed.values())} kills ({dict(killed)}): {accepted} jobs accepted, each ended once, the same seed the "
-        f"same set; {load.files} files fetched meanwhile, all whole; {load.answered} requests answered"
+        f"{sum(killed.values())} kills ({dict(killed)}): {accepted} jobs accepted, each ended once, {failed} failed as "
+        f"three workers were killed under them, of the others the same seed is the same set; {load.files} files "
+        f"fetched meanwhile, all whole; {load.answered} requests answered"
     )
 
 

@@ -117,8 +117,8 @@ class Load:
                 if file.status_code == 200:
                     Image.open(io.BytesIO(file.content)).load()  # raises where it is half written
                     self.files += 1
-            if about["status"] == "completed":
-                end = json.dumps(about["data"])
+            if about["status"] == "completed" or (about["error"] or {}).get("code") == "worker_ended":
+                end = json.dumps(about["data"] or about["error"])
                 assert self.ends.setdefault(job, end) == end, "It has ended twice."
             else:
                 assert about["status"] in ("queued", "running"), about

@@ -52,10 +52,10 @@ def run(*arguments: object) -> Result:
 
 
 def test_no_setting_helps_random_weights(model: Path, given: list[str], tmp_path: Path) -> None:
-    options = ["--model", model, *given, "--scope", "middle", "--budget", 10, "-o", tmp_path / "out"]
+    options = ["--model", model, *given, "--scope", "middle", "--steps", 2, "--budget", 10, "-o", tmp_path / "out"]
     first = run(*options)
     assert first.exit_code == 0, first.output
-    assert f"No setting helps on {model}: checks object to most of its plain edits" in first.stdout
+    assert f"No setting helps on {model}: " in first.stdout
     assert json.loads((model / "ctxrep.json").read_text())["repulsion"] == {}
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "No setting helps on" in page

@@ -31,9 +31,9 @@ tokens = functools.partial(contextual.particles, noise=0.3, length=6, dim=5, dty
 
 
 def filled(particles: Tensor, mask: Tensor | None = None) -> Bank:
-    """A bank that keeps these particles."""
+    """A bank that keeps these particles as they are."""
     bank = Bank()
-    moved(bank, particles, mask)
+    moved(bank, particles, mask, fixed=len(particles))
     bank.join(range(len(particles)))
     return bank
 
@@ -93,13 +93,14 @@ def test_those_of_an_earlier_turn_repel_the_later_ones(noting: bool, kept: int) 
         joint = repel(everyone[: own.stop], strength=1.0, fixed=own.start)
         assert torch.equal(got, joint.tokens[own])
         assert scores == [joint.vendi_before, joint.vendi_after]
-    assert len(bank.made) == (6 if noting else 4)
+    assert (len(bank.made), len(bank.passing)) == (6 if noting else 0, 4)
     bank.forget()
-    assert (bank.turn, bank.noted, len(bank.made)) == (None, True, 6 if noting else 0)
+    assert (bank.turn, bank.noted, bank.passing) == (None, True, [])
     if noting:
         bank.choose([0, 3], torch.zeros(2, 4))
         bank.join([7, 8])
-        assert torch.equal(bank.kept[8][HERE], everyone[kept + 3])
+        went_on = repel(everyone[: kept + 4], strength=1.0, fixed=kept + 2).tokens  # its own turn had two
+        assert torch.equal(bank.kept[8][HERE], went_on[kept + 3])
         assert [*bank.clean] == [7, 8]
         bank.leave([7])
         assert [*bank.clean] == [8]
@@ -109,13 +110,14 @@ def test_those_of_an_earlier_turn_repel_the_later_ones(noting: bool, kept: int) 
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_selected_tokens_before_the_step_are_kept_in_their_dtype_each_by_itself(masked: bool) -> None:
+def test_the_selected_tokens_after_the_step_are_kept_in_their_dtype_each_by_itself(masked: bool) -> None:
     mask = torch.tensor([True, False, True, False, False, True]) if masked else torch.ones(6, dtype=torch.bool)
     some = tokens(3).bfloat16()
-    before = some.clone()
-    bank = filled(some, mask if masked else None)
+    bank = Bank()
+    after = moved(bank, some, mask if masked else None)[0].clone()
+    bank.join(range(3))
     some.zero_()
-    for memory, row in zip(bank.kept.values(), before, strict=True):
+    for memory, row in zip(bank.kept.values(), after, strict=True):
         noted = memory[HERE]
         assert (noted.dtype, noted.device.type) == (torch.bfloat16, "cpu")
         assert torch.equal(noted, row[mask])
@@ -147,6 +149,7 @@ def test_what_does_not_fit_is_an_error() -> None:
         RepulsionError, match="hooked block 3 in step 1, but the bank has none of kept candidate 0: make new"
     ):
         moved(bank, tokens(2), place=(1, 1, 3, 0))
+    moved(bank, tokens(2))
     with pytest.raises(RepulsionError, match=r"noted 2 particles, but 3 candidates were made.*particles=run\.n"):
         bank.join([0, 1, 2])
 
@@ -172,9 +175,9 @@ def test_the_parts_of_a_batch_and_joint_blocks(parts: str, guidance: Any, joint:
     chosen = frozenset({"instruction", "generated"})
     everyone = tokens(5 * size, length=7).unflatten(0, (size, 5))  # (parts, 2 kept + 3 new, 3 text + 4 image, dim)
 
-    def block(some: Tensor, anchor: bool) -> Tensor:
+    def block(some: Tensor, anchor: bool, **changes: Any) -> Tensor:
         """What the hook makes of (parts, n, tokens, dim)."""
-        given = replace(SOME, guidance=guidance, anchor=anchor)
+        given = replace(SOME, guidance=guidance, anchor=anchor, **changes)
         clock = Clock(family, SimpleNamespace(do_classifier_free_guidance=True))
         run = Attachment(family, given, some.shape[1], words, clock, bank)
         run._blocks.append(SimpleNamespace())  # it is the only one
@@ -187,7 +190,7 @@ def test_the_parts_of_a_batch_and_joint_blocks(parts: str, guidance: Any, joint:
         out = hook.post_forward(None, batch if joint else (text, image))
         return (out if joint else torch.cat(out, 1)).unflatten(0, some.shape[:2])
 
-    block(everyone[:, :2], False)
+    block(everyone[:, :2], False, strength=1e-30)  # so that they are kept as they are
     bank.join([0, 1])
     out = block(everyone[:, 2:], anchor)
     selected = torch.tensor([True, True, False, True, True, True, False])

@@ -97,7 +97,7 @@ def test_plain_edits_have_plain_ones_after_them(pipeline: Any, picture: Image.Im
     plain = edit(picture, pipeline=pipeline, strength=0)
     more = plain.more(2, progress=False)
     assert moved(more, picture, pipeline) == [False, False]
-    with pytest.raises(InputError, match="unlike: edit 1 has left no contextual tokens to be unlike: it is plain"):
+    with pytest.raises(InputError, match="unlike: edit 1 has left no contextual tokens to be moved by: it is plain"):
         made(picture, pipeline, unlike=plain[:1])
     with pytest.raises(InputError, match="unlike names edits to be repelled from, but nothing repels"):
         edit(picture, pipeline=pipeline, strength=0, unlike=made(picture, pipeline)[:1])

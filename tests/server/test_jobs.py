@@ -42,8 +42,8 @@ class Client:
     def about(self, job: str) -> dict[str, Any]:
         return dict(self.http.get(f"/v1/jobs/{job}").json())
 
-    def ended(self, job: str) -> dict[str, Any]:
-        until(lambda: self.about(job)["status"] in ("completed", "failed", "cancelled"))
+    def ended(self, job: str, seconds: float = 60) -> dict[str, Any]:
+        until(lambda: self.about(job)["status"] in ("completed", "failed", "cancelled"), seconds)
         return self.about(job)
 
     def events(self, job: str, last: int = 0) -> list[tuple[int, str, dict[str, Any]]]:
@@ -162,7 +162,7 @@ def test_a_job_is_made_anew_when_its_worker_was_killed(
     job = client.new(png, **asked)
     until(lambda: client.about(job)["finished"] == 1)
     os.kill(place.workers.all[0].pid or 0, signal.SIGKILL)
-    about, again = client.ended(job), client.ended(client.new(png, **asked))
+    about, again = client.ended(job, 300), client.ended(client.new(png, **asked))
     assert (about["status"], again["status"]) == ("completed", "completed")
     for one, other in zip(about["data"], again["data"], strict=True):
         assert client.http.get(one["url"]).content == client.http.get(other["url"]).content

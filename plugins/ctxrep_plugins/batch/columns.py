@@ -126,6 +126,7 @@ COLUMNS: dict[str, Reader] = {
     "height": Whole(1),
     "preserve": checks,
     "on_unfaithful": Word(("flag", "drop", "retry")),
+    "distinct": Word(("count", "retry")),
     "retries": Whole(1),
     "restore": flag,
     "realign": flag,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", required=True, help="Local pipeline folder, hub id, or embedded model.")
+@click.option("--model", help="Local pipeline folder, hub id, or embedded model; needed.")
 @click.option(
     "--photos", type=click.Path(path_type=Path), help="Folder of photographs.  [default: six of scikit-image]"
 )
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace settings that somebody wrote for the model, without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def calibrate(
-    model: str, out: Path | None, take: str | None, dry_run: bool, force: bool, as_json: bool, device: str | None,
-    dtype: str | None, budget: float, **asked: Any,
+    model: str | None, out: Path | None, take: str | None, dry_run: bool, force: bool, as_json: bool,
+    device: str | None, dtype: str | None, budget: float, **asked: Any,
 ) -> None:  # fmt: skip
     """Find settings of the repulsion on your own model.
 
@@ -64,6 +64,8 @@ def calibrate(
 
     from ctxrep_edit import load_pipeline
 
+    if model is None:
+        raise InputError("Settings belong to a model: name one by --model, a folder, a hub id or an embedded one.")
     if take and dry_run:
         raise InputError("--take keeps a setting and --dry-run keeps none: give one of them.")
     out = out or Path("calibration-" + re.sub(r"[^\w.-]+", "-", model.strip("/")))

@@ -76,7 +76,7 @@ def named(text: str, oversample: int) -> Cell:
     return Cell(scope, strength, window, oversample)
 
 
-def kept_before(pipeline: Any) -> dict[str, Any]:
+def in_force(pipeline: Any) -> dict[str, Any]:
     """The settings in force, for the report."""
     settings = default_settings(pipeline)
     return {name: getattr(settings, name) for name in ("scope", "strength", "window", "oversample")}

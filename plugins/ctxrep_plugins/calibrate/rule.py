@@ -107,14 +107,13 @@ def best(rulings: Mapping[str, Ruling]) -> str | None:
 
 
 def _loss(name: str, pairs: Sequence[tuple[Measured, Measured]], draws: npt.NDArray[Any]) -> Loss | None:
-    values = np.array([[np.nan if (v := getattr(one, name)) is None else v for one in pair] for pair in pairs], float)
-    values[np.isnan(values).any(1)] = np.nan  # only where both could be measured
-    if np.isnan(values).all():
+    values = np.array([[getattr(one, name) for one in pair] for pair in pairs], float)  # (pairs, 2); None becomes nan
+    known = ~np.isnan(values).any(1)  # only where both could be measured
+    if not known.any():
         return None
-    with np.errstate(invalid="ignore"):
-        means = np.array([np.nanmean(values[draw, 0]) for draw in draws if not np.isnan(values[draw, 0]).all()])
-    low, high = np.percentile(means, _ends())
-    plain, value = np.nanmean(values, 0)
+    counts, sums = known[draws].sum(1), np.where(known, values[:, 0], 0)[draws].sum(1)  # (draws,)
+    low, high = np.percentile(sums[counts > 0] / counts[counts > 0], _ends())
+    plain, value = values[known].mean(0)
     return Loss(name, float(value), float(plain), float(high if LOSSES[name][1] > 0 else low))
 
 

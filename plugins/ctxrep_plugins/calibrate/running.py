@@ -31,7 +31,7 @@ class Calibration:
         EMBEDDERS.get(embedder)
         self.checks = _checks(clip)
         self.cells = design.first(pipeline, scopes, oversample)
-        self.before = design.kept_before(pipeline)
+        self.before = design.in_force(pipeline)
         self.tasks = tasks.tasks(tasks.photographs(photos), tasks.instructions(instructions, model, pipeline), seed)
         if len(self.tasks) < rule.LEAST:
             raise InputError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit import Exporter
 
@@ -27,10 +28,11 @@ class Report(Exporter):
 
         from ctxrep_edit import encode_json
 
+        walk = edits.recipe.get("walk")  # one row, in order
         template = Path(__file__).with_name("report.html.jinja").read_text("utf-8")
         rows = [
             {
-                "edit": edit, "name": _name(edit), "image": _shown(edit.image), "outline": _outline(edit),
+                "edit": edit, "name": _name(edit, walk), "image": _shown(edit.image), "outline": _outline(edit),
                 "heat": _heat(edits, edit),
             }
             for edit in (*edits, *edits.dropped)
@@ -39,6 +41,7 @@ class Report(Exporter):
         text = page.render(
             edits=edits,
             rows=rows,
+            walk=walk,
             source=_shown(edits.source),
             number=_number,
             vendi=edits.vendi if len(edits) else None,
@@ -48,8 +51,11 @@ class Report(Exporter):
         (folder / "report.html").write_text(text, "utf-8")
 
 
-def _name(edit: Edit) -> str:
+def _name(edit: Edit, walk: Mapping[str, Any] | None) -> str:
     numbered = f"edit {edit.index + 1}"
+    if walk is not None and edit.index < len(walk["shares"]):
+        numbered += f", {walk['shares'][edit.index]:.2f} of the way"
+        return numbered if edit.seed is None else f"{numbered}, {edit.label}"
     return numbered if edit.label == numbered else f"{numbered}, {edit.label}"
 
 

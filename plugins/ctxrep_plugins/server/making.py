@@ -30,13 +30,12 @@ PATCH = 256
 
 
 class Making:
-    """The edits that `wanted` asks for, as the `task` of a worker. Made in the thread of an event loop, in which it is
-    awaited. key: whose turn it takes.
+    """The edits that `wanted` asks for. Made in the thread of an event loop, in which it is awaited.
 
     patches: of an edit, 16 x 16 pixels at the size at which is edited.
     """
 
-    def __init__(self, wanted: Wanted, key: str | None = None) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.edits: EditSet | None = None
         self.patches = 0
@@ -46,9 +45,13 @@ class Making:
         self._news: asyncio.Queue[Edit | Preview | BaseException | None] = asyncio.Queue()
         self._cancelled = threading.Event()
         self._seen = set[tuple[int, int | None]]()
+
+    def task(self, key: str | None) -> Task:
+        """What a worker is to do. key: whose turn it takes."""
         seed = secrets.randbelow(2**31)  # drawn here, so that a set that is begun anew is the same
-        self.task = Task(functools.partial(make_set, wanted, seed), self._hear, self._cancelled.is_set, key)
-        self.task.done.add_done_callback(self._end)
+        task = Task(functools.partial(make_set, self.wanted, seed), self._hear, self._cancelled.is_set, key)
+        task.done.add_done_callback(self._end)
+        return task
 
     def cancel(self) -> None:
         """Nobody waits any longer: the run ends at the end of its step."""

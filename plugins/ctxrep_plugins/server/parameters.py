@@ -106,6 +106,7 @@ def ours(limits: Limits) -> dict[str, Reader]:
         "negative_prompt": Text(32000),
         "preserve": Names(("auto", "off")),
         "on_unfaithful": Word(("flag", "drop", "retry", "raise")),
+        "distinct": Word(("count", "retry")),
         "retries": Whole(1, 8),
         "restore": Flag(),
         "realign": Flag(),
@@ -146,8 +147,11 @@ def wanted(fields: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], mode
         raise Refused(
             f"There is no model {said['model']!r} here: it is {model!r}.", "model", status=404, code="model_not_found"
         )
-    if "retries" in said and said.get("on_unfaithful") != "retry":
-        raise Refused("retries is for on_unfaithful='retry', which is not asked for: leave one of them out.", "retries")
+    if "retries" in said and "retry" not in (said.get("on_unfaithful"), said.get("distinct")):
+        raise Refused(
+            "retries is for on_unfaithful='retry' or distinct='retry', neither of which is asked for: leave it out, or "
+            "ask for one.", "retries",
+        )  # fmt: skip
     if said.get("partial_images") and not said.get("stream"):
         raise Refused(
             "partial_images are events of stream=true, which is not asked for: leave one out.", "partial_images"

@@ -24,7 +24,7 @@ STARTS = 5
 TICK = 0.1
 """Seconds after which is looked whether anybody still waits, and whether the process is alive."""
 BACKOFF = 0.5, 60.0
-"""Seconds to the second attempt in a row, twice as long to each further one, up to the most."""
+"""Seconds until it is started again, twice as long each time in a row, and at most."""
 
 
 class Worker:

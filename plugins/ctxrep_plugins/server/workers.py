@@ -29,7 +29,7 @@ class Workers:
         self.most, self.per_key = most, per_key
         self._told, self._lock = stage, threading.Lock()
         self._turns, self._took = Turns(), 1.0  # seconds, of a set lately
-        self._asked: list[Task] = []
+        self._asked = set[Task]()
         self.failed: Exception | None = None
         self.all = [
             Worker(i, device, functools.partial(load, device), self._turns, log, self._stage, self._fail, seconds)
@@ -66,7 +66,7 @@ class Workers:
         """Raises `Refused` where no more may wait, or no more of that key."""
         if self.failed is not None:
             raise Refused("The model could not be loaded: the server's log says why.", status=503, wait=60)
-        asked = [task for task in self._asked if not (task.done.done() or task.cancelled())]
+        asked = [task for task in tuple(self._asked) if not task.cancelled()]
         own = sum(task.key == key for task in asked)
         wait = min(600, max(1, math.ceil(self._took * len(asked) / len(self.all))))
         if self.per_key is not None and own >= self.per_key:
@@ -85,7 +85,8 @@ class Workers:
         with self._lock:
             if not always:
                 self.check_room(task.key)
-                self._asked = [*(one for one in self._asked if not one.done.done()), task]
+                self._asked.add(task)
+                task.done.add_done_callback(lambda _: self._asked.discard(task))
             self._turns.put(task)
 
     def stop(self) -> None:

@@ -1,0 +1,63 @@
+"""Sets that lean on the edits of another: a walk between two of them, and variations of one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctxrep_edit.errors import InputError
+from ctxrep_edit.results.continuing import again
+from ctxrep_edit.results.edit import Edit
+from ctxrep_edit.sampling.steering import Between
+from ctxrep_edit.settings import is_count, is_number
+
+if TYPE_CHECKING:
+    from ctxrep_edit.results.editset import EditSet
+
+
+def between(
+    edits: EditSet, one: int | Edit, other: int | Edit, count: int, beyond: float, pipeline: Any, **now: Any
+) -> EditSet:
+    """See `EditSet.between`."""
+    from ctxrep_edit import diverse_edit  # the public verb: a walk is one more call of it
+
+    ends = _named(edits, one), _named(edits, other)
+    if not (is_count(count) and count >= 2):
+        raise InputError(f"count is {count!r}, but must be a whole number of edits, both ends among them: at least 2.")
+    if not (is_number(beyond) and 0 <= beyond <= 1):
+        raise InputError(
+            f"beyond is {beyond!r}, but must be a number from 0 to 1: how far past the second edit, in shares of the "
+            "way between the two."
+        )
+    asked, arguments = again(edits, int(count), pipeline)
+    shares = [float(share) for share in np.linspace(0, 1 + float(beyond), int(count))]
+    arguments |= {
+        "strategy": Between(*ends, shares, asked.next_seed), "oversample": 1,
+        "on_unfaithful": "flag", "distinct": "count",  # another round would make the same
+    }  # fmt: skip
+    walk = diverse_edit(n=int(count), seed=asked.next_seed, **arguments, **now)
+    known = {0.0: ends[0].seed, 1.0: ends[1].seed}
+    steps = [replace(edit, seed=known.get(share), strength=None) for edit, share in zip(walk, shares, strict=True)]
+    return replace(walk, edits=tuple(steps), asked=asked)
+
+
+def like(edits: EditSet, edit: int | Edit, n: int, spread: float, pipeline: Any, **now: Any) -> EditSet:
+    """See `EditSet.like`."""
+    from ctxrep_edit import diverse_edit
+
+    liked = _named(edits, edit)
+    asked, arguments = again(edits, n, pipeline)
+    return diverse_edit(n=n, seed=asked.next_seed, like=liked, spread=spread, **arguments, **now)
+
+
+def _named(edits: EditSet, named: int | Edit) -> Edit:
+    """An edit of the set by its place, or one that was given. Raises InputError."""
+    if isinstance(named, Edit):
+        return named
+    if isinstance(named, bool) or not isinstance(named, int) or not -len(edits) <= named < len(edits):
+        raise InputError(
+            f"{named!r} names no edit: give its place in this set, from 0 to {len(edits) - 1}, or the edit itself."
+        )
+    return edits[named]
