@@ -217,15 +217,18 @@ def spread_over(
     return ranks
 
 
-def parted(
-    unlike: Sequence[Any], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
-) -> tuple[list[Any], tuple[Image.Image, ...]]:
-    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
+def check_list(unlike: Any) -> None:
     if not isinstance(unlike, Sequence) or isinstance(unlike, str | bytes):
         raise InputError(
             f"unlike is {unlike!r}, but must be a list of edits of such a set, or of pictures: edits[1:3], [edits[4]] "
             "or ['other.png']."
         )
+
+
+def parted(
+    unlike: Sequence[Any], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
+) -> tuple[list[Any], tuple[Image.Image, ...]]:
+    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
     edits: list[Any] = [one for one in unlike if hasattr(one, "trace")]
     pictures = []
     for i, one in enumerate([one for one in unlike if not hasattr(one, "trace")], 1):

@@ -25,6 +25,7 @@ from ctxrep_edit.sampling.asked import (
     OnUnfaithful,
     Policy,
     check_batches,
+    check_list,
     check_pool,
     check_references,
     check_said,
@@ -159,6 +160,7 @@ def plan(
     check_said(instruction, n, steps)
     check_switches(realign=realign, restore=restore, progress=progress)
     check_told(on_step, on_preview)
+    check_list(unlike)
     others = tuple(one.image for one in read_references(references))
     embedded = pipelines.embedded_model(model, pipeline)
     also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()

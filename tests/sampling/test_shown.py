@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import command_line
+import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -99,6 +100,8 @@ def test_what_cannot_be_shown_is_refused(nano: Any, monkeypatch: pytest.MonkeyPa
         InputError, match=r"unlike is 'other\.png', but must be a list of edits of such a set, or of pict"
     ):
         made(nano, unlike="other.png")
+    with pytest.raises(InputError, match="must be a list of edits"):
+        made(nano, unlike=np.asarray(OTHER))
     with pytest.raises(InputError, match=r"unlike: picture 1 .*other\.png"):
         made(nano, unlike=["other.png"])
     with pytest.raises(InputError, match="unlike: picture 2 is 64 x 32, another aspect than the 64 x 64 of the image"):
