@@ -5,7 +5,7 @@ For each value of an attribute one candidate is made by an instruction that name
 of the window the differences of their tokens from their mean span the attribute's plane. Sets of six by the open
 instruction are then made so:
 
-plain, default: as ever.
+plain, default: as ever. no pool: default, without oversampling.
 vary: of twelve, each move of the ascent is laid into the plane, as long as it was, and those six go on whose tokens
 differ most in the plane at the end of the window.
 hold: of six, each move is kept out of the plane.
@@ -42,6 +42,7 @@ from ctxrep_edit.repulsion.tokens import Part
 from ctxrep_edit.sampling.choice import choose
 
 N, POOL, PULL = 6, 12, 0.3
+USUAL = ("plain", "default", "no pool")
 WAYS = ("vary", "hold", "hold, pulled")
 
 
@@ -128,6 +129,7 @@ def made(task: Task, pipeline: Any, changes: dict[str, Any]) -> Iterator[dict[st
     default = edits(task.request.text, N, seed=task.seed)
     yield row("plain", None, edits(task.request.text, N, seed=task.seed, strength=0))
     yield row("default", None, default)
+    yield row("no pool", None, edits(task.request.text, N, seed=task.seed, oversample=1))
     settings = Repulsion(**{**default.recipe["repulsion"], "oversample": 1, **changes})
     for axis, values in edit.attributes.items():
         wordings = [edit.phrases[(axis,)][0].format(**{axis: value}) for value in values]
@@ -147,19 +149,17 @@ def entropy(values: Sequence[str]) -> float:
 def told(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a table of entropies, and one of shares right."""
     heads = [f"{way} {which}" for way in WAYS for which in ("it", "the other")]
-    print(f"| | plain | default | {' | '.join(heads)} |\n|---|{'---|' * (2 + len(heads))}")
+    print(f"| | {' | '.join((*USUAL, *heads))} |\n|---|{'---|' * (len(USUAL) + len(heads))}")
     for kind in dict.fromkeys(row["edit"] for row in rows):
         mine = [row for row in rows if row["edit"] == kind]
         for axis in mine[0]["entropy"]:
-            cells = [
-                interval([row["entropy"][axis] for row in mine if row["way"] == way]) for way in ("plain", "default")
-            ]
+            cells = [interval([row["entropy"][axis] for row in mine if row["way"] == way]) for way in USUAL]
             for way in WAYS:
                 here = [row for row in mine if row["way"] == way]
                 for same in (True, False):
                     cells.append(interval([row["entropy"][axis] for row in here if (row["axis"] == axis) == same]))
             print(f"| {kind}: {axis} | {' | '.join(cells)} |")
-    for way in ("plain", "default", *WAYS):
+    for way in (*USUAL, *WAYS):
         print(f"{way}: right {interval([row['right'] for row in rows if row['way'] == way])}")
 
 
