@@ -27,6 +27,16 @@ def read(file: Path, seed: int = 0) -> list[manifest.Row]:
     return manifest.read(file, 6, seed)
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_spreadsheet_may_save_with_another_mark(desk: Path, mark: str) -> None:
+    file = desk / "saved.csv"
+    file.write_text(f"image{mark}instruction{mark}n\nb.png{mark}change the light, softly{mark}3\n", "utf-8-sig")
+    assert [(one.instruction, one.n) for one in read(file)] == [("change the light, softly", 3)]
+    file.write_text(f"image{mark}instruction\nb.png{mark}one{mark}two\n")
+    with pytest.raises(InputError, match="3 cells, but there are 2 columns: put text with"):
+        read(file)
+
+
 def test_tables_of_all_kinds_say_the_same(desk: Path, write: Write) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

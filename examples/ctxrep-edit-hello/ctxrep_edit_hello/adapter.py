@@ -42,6 +42,10 @@ class HelloAdapter(Adapter):
         mask: torch.Tensor = letters(arguments["prompt"])[0] != PADDING  # (tokens,)
         return mask
 
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        side = 2 ** (len(pipeline.vae.config.encoder_block_out_channels) - 1)  # pixels of a latent
+        return latents.transpose(1, 2).unflatten(2, (size[1] // side, size[0] // side))  # (n, channels, h, w)
+
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         scale = (AREA / (width * height)) ** 0.5
         return max(1, round(width * scale / 8)) * 8, max(1, round(height * scale / 8)) * 8

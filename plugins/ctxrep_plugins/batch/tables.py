@@ -32,7 +32,10 @@ def read(file: Path) -> list[Line]:
 
 def _csv(file: Path) -> Iterator[Line]:
     with open(file, encoding="utf-8-sig", newline="") as stream:
-        found = csv.reader(stream, strict=True)
+        first = stream.readline()
+        mark = max(",;\t", key=first.count)  # what the names stand apart by: some programs save with semicolons or tabs
+        stream.seek(0)
+        found = csv.reader(stream, strict=True, delimiter=mark)
         try:
             names = [name.strip() for name in next(found, [])]
             for name in names:
@@ -44,7 +47,7 @@ def _csv(file: Path) -> Iterator[Line]:
                 if len(cells) != len(names):
                     raise InputError(
                         f"{file}, line {found.line_num}: {len(cells)} cells, but there are {len(names)} columns: "
-                        "put text with commas between double quotes."
+                        f"put text with {mark!r} between double quotes."
                     )
                 yield f" (line {found.line_num})", dict(zip(names, cells, strict=True))
         except csv.Error as error:
