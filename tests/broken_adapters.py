@@ -42,6 +42,11 @@ class Heavy(FluxKontext):
     __module__ = "torch"
 
 
+class Foreseeing(FluxKontext):
+    def unpacked(self, pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return 2 * super().unpacked(pipeline, latents, size)
+
+
 class Meddling(FluxKontext):
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
         pipeline.transformer.proj_out.weight.data *= 1.5

@@ -77,7 +77,7 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
     embedded = embedded_model(model, pipeline)
     if embedded is not None and not embedded.knows(instruction):
         message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
-        warnings.warn(message, OutsideItsWorld, stacklevel=5)
+        warnings.warn(message, OutsideItsWorld, stacklevel=6)
 
 
 def embedded_model(model: str | Path | None, pipeline: Any) -> EmbeddedModel | None:

@@ -99,7 +99,7 @@ def sample(
     if not settings.active:
         run.still = run.n
     else:
-        _check_handed(strategy, run, pool)
+        _check_handed(strategy, pool, ranks)
     if pool is not None:
         images, run.seeds = pool.settle(images, seeds)
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
@@ -109,9 +109,9 @@ def sample(
     return images, run, steps.stopped
 
 
-def _check_handed(strategy: Strategy, run: Run, pool: Pool | None) -> None:
+def _check_handed(strategy: Strategy, pool: Pool | None, ranks: Ranks | None) -> None:
     """Raises PluginError where the strategy kept to itself what `repelled` needs to know of others."""
-    if run.ranks is not None and not run.ranks.crossed:
+    if ranks is not None and not ranks.crossed:
         raise PluginError(
             f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
             "those of other ranks: mend it, or make all of them in one process."

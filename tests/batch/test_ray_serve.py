@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -35,7 +34,7 @@ def url(folder: Path, tmp_path: Path) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}/edits"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(60)
 
 

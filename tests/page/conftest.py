@@ -29,7 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         api.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, an event loop runs in this thread
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("the page is looked at in Chromium, which is not here: apt-get install chromium")

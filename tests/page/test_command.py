@@ -24,7 +24,10 @@ from ctxrep_plugins.server.parameters import Limits
 from ctxrep_plugins.server.running import server
 from serving import until
 
-RUN = "from ctxrep_edit.cli import main; main()"
+RUN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"  # which a job in the background ignores
+    "from ctxrep_edit.cli import main; main()"
+)
 
 
 def test_the_plugin_is_light() -> None:

@@ -84,6 +84,7 @@ def sd3() -> Any:
 
 
 ADAPTERS = [
+    adapter("previews_become_the_pictures", bad.Foreseeing, "unpacked() and decode() give other pictures than the pip"),
     adapter("declarations_hold_together", bad.OfAnotherClass, "does not name FluxKontextPipeline."),
     adapter("declarations_hold_together", bad.NoDefault, "`default.scope` is 'all', which is none of the scopes"),
     adapter("declarations_hold_together", bad.NoBlocks, "The transformer has no list of blocks 'blocks'."),

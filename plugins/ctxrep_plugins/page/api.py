@@ -60,7 +60,7 @@ class Api:
     def ask(self, picture: bytes, mask: bytes | None, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A new job. fields: by name; None: not given. Raises `Refusal`."""
         files = {"image": picture} | ({} if mask is None else {"mask": mask})
-        data = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in fields.items()}
+        data = {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
         return self._post(JOBS, data={name: value for name, value in data.items() if value is not None}, files=files)
 
     def more(self, job: str, n: int, unlike: Sequence[int]) -> dict[str, Any]:
