@@ -19,7 +19,7 @@ from visiting import Shop, Visitor
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a process has one queue of jobs at a time
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     state = tmp_path_factory.mktemp("state")
     with serving("kontext-nano", state=state) as place, tempfile.TemporaryDirectory() as folder:

@@ -73,7 +73,7 @@ def _jobs(state: Path, service: Service, keep: Keep | None, per_key: int | None)
     def make(job: str, owner: str | None) -> dict[str, Any]:
         return maker.make(job, owner, jobs.shelf.place, lambda: job in jobs.cancelled)
 
-    at_once = len(service.workers.all) + 1  # so that a worker that is free need not wait for the queue
+    at_once = len(service.workers.all)  # more would be taken up in no order
     jobs = Jobs(state, make, keep or Keep(), at_once=at_once, per_key=per_key)
     jobs.grace = GRACE
     return jobs
