@@ -140,8 +140,9 @@ def test_a_job_is_its_owners(shop: tuple[Place, Path, Client, Client], png: byte
 
 
 def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: bytes) -> None:
-    running, waiting = client.new(png, n="8", steps="200"), client.new(png)
+    running = client.new(png, n="8", steps="200")
     until(lambda: client.about(running)["status"] == "running")
+    waiting = client.new(png)
     for job in (waiting, running):
         assert client.http.post(f"/v1/jobs/{job}/cancel").json()["status"] == "cancelled"
     after = client.new(png)
