@@ -33,6 +33,15 @@ def brought_down(pictures: torch.Tensor, scale: float) -> torch.Tensor:
     return interpolate(pictures, [max(1, round(side * scale)) for side in pictures.shape[2:]], mode="area")
 
 
+def to_picture(image: torch.Tensor, shape: tuple[int, int]) -> Image.Image:
+    """(3, h, w) in [0, 1] as an RGB picture of (width, height) `shape`."""
+    import torch
+
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
+    picture = Image.fromarray(pixels)
+    return picture if picture.size == shape else picture.resize(shape, Image.Resampling.LANCZOS)
+
+
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """A picture as a float32 tensor (1, 3, H, W) with values in [0, 1], any transparency laid on white."""
     import torch

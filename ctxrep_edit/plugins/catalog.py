@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ctxrep_edit.errors import InputError, PluginError, UnknownPipeline
@@ -138,3 +139,9 @@ def drivers() -> Claims[Adapter]:
             for pipeline in adapter.pipelines:
                 claims.setdefault(pipeline, []).append((record, adapter))
     return claims
+
+
+def embedded_at(origin: str) -> EmbeddedModel | None:
+    """The embedded model whose folder that is; None where it is none's."""
+    place = Path(origin).resolve() if origin else None
+    return next((model for model in MODELS.all().values() if model.folder.resolve() == place), None)

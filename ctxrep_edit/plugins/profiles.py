@@ -78,9 +78,9 @@ def calibration_file(pipeline: Any) -> Path | None:
     origin = _origin(pipeline)
     if origin is None:
         return None
-    for embedded in catalog.MODELS.all().values():
-        if Path(origin).resolve() == embedded.folder.resolve():
-            return _kept() / f"{embedded.name}.json"
+    embedded = catalog.embedded_at(origin)
+    if embedded is not None:
+        return _kept() / f"{embedded.name}.json"
     if Path(origin).is_dir():
         return Path(origin) / PROFILE
     commit = _commit(pipeline)

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
 from ctxrep_edit.errors import Unfaithful
 from ctxrep_edit.faithfulness.restoration import restore
-from ctxrep_edit.imaging import Source, aspect
+from ctxrep_edit.imaging import Source, aspect, to_picture
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.sampling.asked import OnUnfaithful
@@ -113,10 +112,3 @@ def settle(edits: EditSet, on_unfaithful: OnUnfaithful) -> EditSet:
 def _enlarged(where: Tensor, size: tuple[int, int]) -> Image.Image:
     """bool (h, w) as a picture of mode L and of (width, height) pixels."""
     return Image.fromarray(where.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)
-
-
-def to_picture(image: Tensor, shape: tuple[int, int]) -> Image.Image:
-    """(3, h, w) in [0, 1] as an RGB picture of `shape`."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
-    picture = Image.fromarray(pixels)
-    return picture if picture.size == shape else picture.resize(shape, Image.Resampling.LANCZOS)

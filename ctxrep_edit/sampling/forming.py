@@ -13,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError, RepulsionError
+from ctxrep_edit.imaging import to_picture
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.clock import noise_levels
 from ctxrep_edit.sampling.calling import steps_of
 from ctxrep_edit.sampling.pool import Pool
+from ctxrep_edit.sampling.stepping import foreseeing
 
 OnPreview = Callable[["Forming"], None]
 
@@ -66,25 +68,15 @@ class Foresight:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Watches the scheduler, which must be a copy lent for this run."""
-        scheduler = self.pipeline.scheduler
-        original, wrapped = scheduler.step, "step" in vars(scheduler)
 
-        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
-            index = getattr(scheduler, "step_index", None)
-            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
-            sigma = scheduler.sigmas[index]
-            self._rows, self._clean = len(sample), lambda: sample - sigma.to(sample) * output
-            return original(output, timestep, sample, *args, **options)
+        def seen(rows: int, clean: Callable[[], Tensor]) -> None:
+            self._rows, self._clean = rows, clean
 
-        scheduler.step = step
         try:
-            yield
+            with foreseeing(self.pipeline.scheduler, seen):
+                yield
         finally:
             self._clean = None
-            if wrapped:
-                scheduler.step = original
-            else:
-                del scheduler.step
 
     def after(self, first: StepCallback, started: int, pool: Pool | None) -> StepCallback:
         """`first`, and then whoever wants to know is told, once it is known which of the `started` candidates go on. A
@@ -108,10 +100,9 @@ class Foresight:
             small = [max(1, round(length * scale)) for length in latents.shape[-2:]]
             inner = latents.shape[2:-2]  # frames, where there are any
             latents = F.interpolate(latents.float(), (*inner, *small), mode="area").to(latents.dtype)
-        decoded = ((self.adapter.decode(self.pipeline, latents).float() + 1) / 2).clamp(0, 1).cpu()  # (n, 3, h, w)
-        pixels = (decoded * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()  # (n, h, w, 3)
+        decoded = ((self.adapter.decode(self.pipeline, latents).float() + 1) / 2).cpu()  # (n, 3, h, w)
         shape = max(1, round(self.shape[0] * scale)), max(1, round(self.shape[1] * scale))
-        return [Image.fromarray(picture).resize(shape, Image.Resampling.LANCZOS) for picture in pixels]
+        return [to_picture(picture, shape) for picture in decoded]
 
 
 def check_foreseen(pipeline: Any, adapter: Adapter) -> None:

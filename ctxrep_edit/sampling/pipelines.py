@@ -86,10 +86,8 @@ def embedded_model(model: str | Path | None, pipeline: Any) -> EmbeddedModel | N
     if pipeline is not None:
         config = getattr(pipeline, "config", None)  # whatever was given is not looked at yet
         origin = str(config.get("_name_or_path") or "") if isinstance(config, Mapping) else ""
-    for embedded in catalog.MODELS.all().values():
-        if origin == embedded.name or (origin and Path(origin).resolve() == embedded.folder.resolve()):
-            return embedded
-    return None
+    named = next((embedded for embedded in catalog.MODELS.all().values() if origin == embedded.name), None)
+    return named or catalog.embedded_at(origin)
 
 
 def check_readable(pipeline: Any, adapter: Adapter, options: Mapping[str, Any]) -> None:

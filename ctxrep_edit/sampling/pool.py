@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.turns import Turn, Turns
 from ctxrep_edit.sampling.calling import steps_of
 from ctxrep_edit.sampling.choice import choose
+from ctxrep_edit.sampling.stepping import foreseeing
 from ctxrep_edit.settings import Repulsion
 
 
@@ -60,24 +61,19 @@ class Pool:
                 f"oversample is {self.settings.oversample}, but by the sigmas of {type(scheduler).__name__}, which are "
                 "none of a flow, no picture can be foreseen to choose by: take oversample=1."
             ) from error
-        original = scheduler.step
 
-        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
-            index = getattr(scheduler, "step_index", None)
-            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
+        def seen(rows: int, clean: Callable[[], Tensor]) -> None:
             if self.kept is None and self._over():
-                self._choose(sample - scheduler.sigmas[index].to(sample) * output)
-            return original(output, timestep, sample, *args, **options)
+                self._choose(clean())
 
-        scheduler.step = step
         turns = Turns(self.adapter, self.m, self._turns, self.bank)
         handles = turns.hooked(transformer, before=self._clock.tick)
         try:
-            yield
+            with foreseeing(scheduler, seen):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
-            del scheduler.step
 
     def after(self, first: StepCallback | None) -> StepCallback:
         """`first`, and after the last step the chosen latents alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,39 @@ CALLBACK = "callback_on_step_end"
 
 
 @contextmanager
+def foreseeing(scheduler: Any, seen: Callable[[int, Callable[[], Tensor]], None]) -> Iterator[None]:
+    """In it, `seen` is told before each step of the scheduler, a copy that is lent for this run: how many rows it has,
+    and what gives the clean latents that their velocity points at, (rows, ...)."""
+
+    def stepping(original: Any) -> Any:
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
+            index = getattr(scheduler, "step_index", None)
+            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
+            sigma = scheduler.sigmas[index]
+            seen(len(sample), lambda: sample - sigma.to(sample) * output)
+            return original(output, timestep, sample, *args, **options)
+
+        return step
+
+    with _stepped(scheduler, stepping):
+        yield
+
+
+@contextmanager
+def _stepped(scheduler: Any, change: Callable[[Any], Any]) -> Iterator[None]:
+    """In it, the scheduler's `step` is what `change` makes of it."""
+    original, wrapped = scheduler.step, "step" in vars(scheduler)
+    scheduler.step = change(original)
+    try:
+        yield
+    finally:
+        if wrapped:
+            scheduler.step = original
+        else:
+            del scheduler.step
+
+
+@contextmanager
 def followed(pipeline: Any, after: StepCallback) -> Iterator[Mapping[str, Any]]:
     """Gives the arguments of the pipeline's call with which `after` follows each step.
 
@@ -25,21 +58,17 @@ def followed(pipeline: Any, after: StepCallback) -> Iterator[Mapping[str, Any]]:
     if CALLBACK in parameters(pipeline):
         yield {CALLBACK: after}
         return
-    scheduler, done = pipeline.scheduler, 0
-    original, wrapped = scheduler.step, "step" in vars(scheduler)
+    done = 0
 
-    def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
-        nonlocal done
-        made = original(output, timestep, sample, *args, **options)
-        latents = after(pipeline, done, timestep, {"latents": made[0]})["latents"]
-        done += 1
-        return (latents, *made[1:]) if isinstance(made, tuple) else dataclasses.replace(made, prev_sample=latents)
+    def stepping(original: Any) -> Any:
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
+            nonlocal done
+            made = original(output, timestep, sample, *args, **options)
+            latents = after(pipeline, done, timestep, {"latents": made[0]})["latents"]
+            done += 1
+            return (latents, *made[1:]) if isinstance(made, tuple) else dataclasses.replace(made, prev_sample=latents)
 
-    scheduler.step = step
-    try:
+        return step
+
+    with _stepped(pipeline.scheduler, stepping):
         yield {}
-    finally:
-        if wrapped:
-            scheduler.step = original
-        else:
-            del scheduler.step

@@ -27,8 +27,7 @@ from torch.nn.functional import interpolate
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.lpips import lpips_maps as distances
 from ctxrep_edit.faithfulness.restoration import restore
-from ctxrep_edit.imaging import to_tensor
-from ctxrep_edit.results.assembly import to_picture
+from ctxrep_edit.imaging import to_picture, to_tensor
 from ctxrep_edit.sampling.pipelines import load_pipeline
 from ctxrep_edit.sampling.run import round_trip
 
