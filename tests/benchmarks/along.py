@@ -18,24 +18,21 @@ of all but plain and default; --trials FILE keeps what is done, and goes on from
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from ctxrep_plugins.bench.tasks import Task, tasks
+from ctxrep_plugins.bench.tasks import Task
 from ctxrep_plugins.nano.world.judge import Judge
-from ctxrep_plugins.nano.world.photos import held_out, read_folder
+from resumed import measured, parser
 from steering import PLAIN, interval
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ctxrep_edit import Repulsion, Run, Strategy, diverse_edit, load_pipeline, repelled, to_tensor
+from ctxrep_edit import Repulsion, Run, Strategy, diverse_edit, repelled, to_tensor
 from ctxrep_edit.repulsion.ascent import repel_parts
 from ctxrep_edit.repulsion.bank import Memory, Place
 from ctxrep_edit.repulsion.tokens import Part
@@ -164,31 +161,18 @@ def told(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append")
-    parser.add_argument("--photos", type=int, default=2)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--trials", type=Path)
-    parser.add_argument("--scope")
-    parser.add_argument("--strength", type=float)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--first", type=int, default=0)
+    options.add_argument("--scope")
+    options.add_argument("--strength", type=float)
+    asked = options.parse_args()
     changes = {name: getattr(asked, name) for name in ("scope", "strength") if getattr(asked, name) is not None}
-    crops = read_folder(asked.folder) if asked.folder else held_out()
-    for model in asked.model or ("kontext-nano", "sd3-nano"):
-        pipeline, done = load_pipeline(model, progress=False), {}
-        file = asked.trials and asked.trials.with_name(f"{asked.trials.stem}-{model}.jsonl")
-        if file and file.exists():
-            done = dict(json.loads(line) for line in file.read_text().splitlines())
-        for task in tasks(crops, asked.photos, asked.seed, asked.first):
-            key = f"{task.photo} {task.request.edit.name}"
-            if task.request.pins or len(task.request.edit.attributes) < 2 or key in done:
-                continue
-            done[key] = list(made(task, pipeline, changes))
-            if file:
-                with file.open("a") as stream:
-                    stream.write(json.dumps([key, done[key]]) + "\n")
+
+    def key(task: Task) -> str | None:
+        left_out = task.request.pins or len(task.request.edit.attributes) < 2
+        return None if left_out else f"{task.photo} {task.request.edit.name}"
+
+    for model, done in measured(asked, "", key, lambda task, pipe: list(made(task, pipe, changes)), asked.first):
         print(f"\n{model}, {len(done)} sets")
         told([row for rows in done.values() for row in rows])
 

@@ -17,19 +17,16 @@ goes on from it.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ctxrep_plugins.bench.tasks import Task, tasks
+from ctxrep_plugins.bench.tasks import Task
 from ctxrep_plugins.nano.world.judge import Judge
-from ctxrep_plugins.nano.world.photos import held_out, read_folder
 from PIL import Image
+from resumed import measured, parser
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -232,32 +229,19 @@ def told(what: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["walk", "like", "sheet"])
-    parser.add_argument("--model", action="append")
-    parser.add_argument("--way", action="append")
-    parser.add_argument("--photos", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--trials", type=Path)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("what", choices=["walk", "like", "sheet"])
+    options.add_argument("--way", action="append")
+    asked = options.parse_args()
     if asked.what == "sheet":
         sheet()
         return
-    crops = read_folder(asked.folder) if asked.folder else held_out()
-    for model in asked.model or ("kontext-nano", "sd3-nano"):
-        pipeline, done = load_pipeline(model, progress=False), {}
-        file = asked.trials and asked.trials.with_name(f"{asked.trials.stem}-{asked.what}-{model}.jsonl")
-        if file and file.exists():
-            done = dict(json.loads(line) for line in file.read_text().splitlines())
-        for task in tasks(crops, asked.photos, asked.seed):
-            key = f"{task.photo} {task.request.edit.name} {asked.way or 'all'}"
-            if task.request.pins or key in done:
-                continue
-            done[key] = list((walks if asked.what == "walk" else variations)(task, pipeline, asked.way))
-            if file:
-                with file.open("a") as stream:
-                    stream.write(json.dumps([key, done[key]]) + "\n")
+    make = walks if asked.what == "walk" else variations
+
+    def key(task: Task) -> str | None:
+        return None if task.request.pins else f"{task.photo} {task.request.edit.name} {asked.way or 'all'}"
+
+    for model, done in measured(asked, f"{asked.what}-", key, lambda task, pipe: list(make(task, pipe, asked.way))):
         print(f"\n{model}, {sum(map(bool, done.values()))} sets")
         told(asked.what, [row for rows in done.values() for row in rows])
 

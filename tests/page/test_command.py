@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import signal
@@ -17,7 +18,7 @@ import httpx
 import psutil
 import pytest
 from command_line import start
-from ctxrep_plugins.page import command, own_server
+from ctxrep_plugins.page import own_server
 from ctxrep_plugins.server.keys import add_key, read_keys
 from ctxrep_plugins.server.logs import logger
 from ctxrep_plugins.server.parameters import Limits
@@ -40,7 +41,7 @@ def test_the_plugin_is_light() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = start("page")
     assert result.exit_code == 1
     assert "Error: page needs gradio, not installed: pip install 'ctxrep-edit[page]'." in result.output

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ctxrep_plugins.batch.columns import COLUMNS
 from ctxrep_plugins.batch.folder import ATTEMPTS, Folder
 from ctxrep_plugins.batch.manifest import Row
+from ctxrep_plugins.shared import how_far
 
 from ctxrep_edit import CtxrepError, InputError, load_pipeline, stream_edits
 
@@ -113,14 +114,9 @@ def _planned(row: Row, pipeline: Any) -> EditStream:
 
 
 def _about(edits: EditSet, row: Row) -> Record:
-    judged = len(edits) > 0 and any(edit.verdicts for edit in edits)
-    try:
-        spread = {"vendi": round(edits.vendi, 4), "distinct": edits.distinct} if judged else {}
-    except InputError:  # an embedder that is switched off
-        spread = {}
     return {
         "edits": [{"file": f"{row.id}/{edit.file}", **_of(edit)} for edit in edits],
-        "dropped": [_of(edit) for edit in edits.dropped], "vendi": None, "distinct": None, **spread,
+        "dropped": [_of(edit) for edit in edits.dropped], **how_far(edits),
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from ctxrep_plugins.batch.folder import Folder
 from ctxrep_plugins.batch.making import Fault, Record, faults, make_once
 from ctxrep_plugins.batch.manifest import Row
+from ctxrep_plugins.shared import environment
 
 from ctxrep_edit import CtxrepError, InputError, ModelError, encode_json, load_pipeline
 
@@ -89,7 +90,7 @@ def on_ray(
     here, cores = address == "local", os.cpu_count() or 1
     folder = Folder(folder.place.absolute())
     with ExitStack() as stack:
-        stack.enter_context(_environment({**QUIET, **(_own_token() if here else {})}))
+        stack.enter_context(environment({**QUIET, **(_own_token() if here else {})}))
         import ray.data
 
         each = max(1, cores // (actors or 1)) if here else 1
@@ -135,17 +136,3 @@ def _temporary() -> Iterator[str]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process, which are put back."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value

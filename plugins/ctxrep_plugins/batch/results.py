@@ -11,6 +11,7 @@ from typing import Any
 from ctxrep_plugins.batch import tables
 from ctxrep_plugins.batch.making import FAILED, Record
 from ctxrep_plugins.batch.manifest import Row
+from ctxrep_plugins.shared import write
 
 from ctxrep_edit import OutputError, encode_json
 
@@ -54,13 +55,8 @@ class Results:
     def write(self) -> None:
         """All of them so far, in the manifest's order."""
         begun = time.monotonic()
-        part = self._file.with_name(f".{self._file.name}.part")
         lines = [encode_json(record, None) + "\n" for record in self._ordered()]
-        try:
-            part.write_text("".join(lines), "utf-8")
-            part.replace(self._file)
-        except OSError as error:
-            raise OutputError(f"{self._file} cannot be written: {error.strerror}. Name another folder.") from error
+        write(self._file, "".join(lines).encode())
         self._rested, self._cost = time.monotonic(), max(0.05, time.monotonic() - begun)
 
     def close(self) -> None:

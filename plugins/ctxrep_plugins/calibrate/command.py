@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ctxrep_edit import InputError, encode_json
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctxrep_plugins.calibrate.state import write
+from ctxrep_plugins.shared import write
 
 from ctxrep_edit import ModelError, OutputError, calibration_file, encode_json
 

@@ -11,7 +11,8 @@ from ctxrep_plugins.calibrate.curves import Curve, Plot, plot
 from ctxrep_plugins.calibrate.design import Cell
 from ctxrep_plugins.calibrate.rule import LOSSES, Ruling
 from ctxrep_plugins.calibrate.running import Calibration
-from ctxrep_plugins.calibrate.state import PLAIN, SHOWN, write
+from ctxrep_plugins.calibrate.state import PLAIN, SHOWN
+from ctxrep_plugins.shared import write
 
 from ctxrep_edit import encode_json
 

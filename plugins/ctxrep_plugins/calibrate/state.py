@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.calibrate.measuring import Measured
+from ctxrep_plugins.shared import write
 
 from ctxrep_edit import InputError, OutputError, encode_json
 
@@ -68,16 +68,3 @@ class State:
             raise InputError(
                 f"{self.folder} holds a calibration of something else ({what}): name another folder by -o."
             )
-
-
-def write(file: Path, content: bytes) -> None:
-    """All or nothing. Raises OutputError."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise OutputError(f"{file} cannot be written: {error.strerror}. Name another folder.") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from ctxrep_plugins.checks.named_model import bytes_of, named_model
 
 from ctxrep_edit import Case, Check, Verdict
 
@@ -36,18 +37,10 @@ class Following(Check):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from transformers import AutoModel, AutoProcessor
+        from transformers import AutoProcessor
 
-        from ctxrep_edit import ModelError
-
-        name = self.model or os.environ.get(MODEL)
-        if not name:
-            raise ModelError(f"The check following needs a CLIP model: name one in {MODEL}, or give Following(model).")
-        try:
-            return AutoModel.from_pretrained(name).eval(), AutoProcessor.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            cause = str(error).splitlines()[0].rstrip(".")
-            raise ModelError(f"The CLIP model {name!r} cannot be loaded: {cause}. Check the name.") from error
+        needs = f"The check following needs a CLIP model: name one in {MODEL}, or give Following(model)."
+        return named_model(self.model, MODEL, AutoProcessor, needs, "CLIP model")
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         import torch
@@ -70,9 +63,8 @@ class Following(Check):
         from torch.nn.functional import normalize
 
         model, processor = self._loaded
-        pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8) for image in images]
         with torch.no_grad():
-            given = processor.image_processor(pixels, return_tensors="pt")
+            given = processor.image_processor(bytes_of(images), return_tensors="pt")
             return normalize(_pooled(model.get_image_features(**given)), dim=-1)
 
     def _words(self, texts: list[str]) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from ctxrep_plugins.checks.named_model import bytes_of, named_model
 
 from ctxrep_edit import Case, Check, Verdict
 
@@ -43,24 +44,16 @@ class Identity(Check):
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The vision model, and what prepares pictures for it."""
-        from transformers import AutoImageProcessor, AutoModel
+        from transformers import AutoImageProcessor
 
         from ctxrep_edit import ModelError
 
-        name = self.model or os.environ.get(MODEL)
-        if not name:
-            raise ModelError(
-                f"The check identity needs a model of features, such as DINO: name one in {MODEL}, or give "
-                "Identity(model)."
-            )
-        try:
-            model, processor = AutoModel.from_pretrained(name).eval(), AutoImageProcessor.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            cause = str(error).splitlines()[0].rstrip(".")
-            raise ModelError(f"The model {name!r} cannot be loaded: {cause}. Check the name.") from error
+        needs = f"The check identity needs a model of features, such as DINO: name one in {MODEL}, or give "
+        model, processor = named_model(self.model, MODEL, AutoImageProcessor, f"{needs}Identity(model).")
         model = getattr(model, "vision_model", model)  # the half of SigLIP and CLIP that sees
         sides = [getattr(model.config, side, None) for side in ("image_size", "patch_size")]
         if not all(isinstance(side, int) for side in sides):
+            name = model.config.name_or_path
             raise ModelError(f"The model {name!r} sees no square patches: name a DINO, SigLIP or CLIP of transformers.")
         return model, processor
 
@@ -104,9 +97,8 @@ class Identity(Check):
 
         model, processor = self._loaded
         side, patches = model.config.image_size, self._grid**2
-        pixels = [(image.clamp(0, 1) * 255).round().to(torch.uint8) for image in images]
         square = {"size": {"height": side, "width": side}, "do_center_crop": False}
         with torch.no_grad():
-            given = processor(pixels, return_tensors="pt", **square)
+            given = processor(bytes_of(images), return_tensors="pt", **square)
             found = model(pixel_values=given["pixel_values"]).last_hidden_state
         return normalize(found[:, -patches:], dim=-1)  # what comes before them is of the whole picture

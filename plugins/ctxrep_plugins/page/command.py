@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 import webbrowser
@@ -10,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
+from ctxrep_plugins.shared import need
 
 from ctxrep_edit import InputError
 
@@ -26,7 +26,7 @@ def page(server: str | None, api_key: str | None, model: str | None, port: int, 
     Runs until it is interrupted, for this machine only. Without --server it starts 'ctxrep-edit serve' for itself; what
     was made is then forgotten when it ends. See docs/page.md.
     """
-    need_page()
+    need("page", ["gradio"], "page")
     if server is not None and model is not None:
         raise InputError("--model is of the server that --server names: leave one of them out.")
     from ctxrep_plugins.page.api import Api
@@ -51,12 +51,6 @@ def page(server: str | None, api_key: str | None, model: str | None, port: int, 
             while True:
                 check()
                 time.sleep(0.5)
-
-
-def need_page() -> None:
-    """Raises InputError where what the page is made of is not installed."""
-    if importlib.util.find_spec("gradio") is None:
-        raise InputError("page needs gradio, not installed: pip install 'ctxrep-edit[page]'.")
 
 
 def _nothing() -> None:

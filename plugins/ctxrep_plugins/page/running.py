@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ctxrep_plugins.page.api import Api
 from ctxrep_plugins.page.visits import Visits
+from ctxrep_plugins.shared import environment
 
 from ctxrep_edit import InputError
 
@@ -21,7 +21,7 @@ def served(api: Api, folder: Path, port: int) -> Iterator[str]:
     """The address of the page, which is there as long as the context. folder: for all that visitors upload and are
     shown; port: 0 for a free one. Raises InputError where it is in use, and for what `Api.model` does."""
     model, visits = api.model(), Visits(folder / "visits")
-    with _uploads_in(folder / "uploads"):
+    with environment({UPLOADS: str(folder / "uploads")}):  # where Gradio asks for it
         from ctxrep_plugins.page.layout import CSS, Page, theme
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -40,17 +40,3 @@ def served(api: Api, folder: Path, port: int) -> Iterator[str]:
             yield url
         finally:
             blocks.close(verbose=False)
-
-
-@contextmanager
-def _uploads_in(folder: Path) -> Iterator[None]:
-    """Gradio asks the environment where uploads go; nothing else of the process is changed, and it is put back."""
-    before = os.environ.get(UPLOADS)
-    os.environ[UPLOADS] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[UPLOADS]
-        else:
-            os.environ[UPLOADS] = before

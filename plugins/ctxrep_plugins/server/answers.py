@@ -12,6 +12,8 @@ from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.pictures import encoded
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ctxrep_edit import Edit, EditSet
 
 
@@ -41,10 +43,10 @@ def about_set(edits: EditSet, spread: Mapping[str, Any], warnings: Sequence[str]
     }  # fmt: skip
 
 
-def shape(edit: Edit, wanted: Wanted) -> dict[str, Any]:
+def shape(image: Image.Image, wanted: Wanted) -> dict[str, Any]:
     """How the pictures are, in the words of the hosted API."""
-    width, height = wanted.form.size or edit.image.size
-    transparent = edit.image.mode == "RGBA" and not wanted.form.opaque
+    width, height = wanted.form.size or image.size
+    transparent = image.mode == "RGBA" and not wanted.form.opaque
     said = {
         "background": "transparent" if transparent else "opaque", "output_format": wanted.form.format,
         "size": f"{width}x{height}",
@@ -67,7 +69,7 @@ def answer(making: Making, model: str) -> Mapping[str, Any]:
     """The whole set at once."""
     edits = making.edits
     assert edits is not None
-    how = shape(edits[0], making.wanted) if len(edits) else {}
+    how = shape(edits[0].image, making.wanted) if len(edits) else {}
     data = [picture(edit, making.wanted) for edit in edits]
     return {
         "created": int(time.time()), **how, "data": data, "usage": counted(making.wanted, making.patches, len(edits)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+from ctxrep_plugins.shared import need
 
 from ctxrep_edit import InputError
 
@@ -56,7 +56,7 @@ def serve(
     Runs until it is interrupted; requests under way are finished first, for at most half a minute. Logs are JSON on
     stderr. See docs/server.md.
     """
-    need_server()
+    need("serve", NEEDED, "server")
     if api_key_file is None and not _is_loopback(host):
         raise InputError(
             f"The address {host} can be reached from other machines, so keys are needed: make one with 'ctxrep-edit "
@@ -93,13 +93,6 @@ def new_key(file: Path, name: str) -> None:
     from ctxrep_plugins.server.keys import add_key
 
     click.echo(add_key(file, name))
-
-
-def need_server() -> None:
-    """Raises InputError where what the server is made of is not installed."""
-    lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise InputError(f"serve needs {', '.join(lacking)}, not installed: pip install 'ctxrep-edit[server]'.")
 
 
 def _devices(workers: str | None, device: str | None) -> list[str | None]:

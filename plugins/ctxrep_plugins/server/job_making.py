@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
-from ctxrep_plugins.server.making import check_heard, counted, spread
+from ctxrep_plugins.server.making import counted
 from ctxrep_plugins.server.maps import Maps, heat_file, region_file, region_png
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf, job_of, set_id
@@ -18,6 +18,7 @@ from ctxrep_plugins.server.turns import OnStep, Task, Tell, nobody
 from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.server.workers import Workers
+from ctxrep_plugins.shared import how_far
 from filelock import FileLock
 
 from ctxrep_edit import InputError
@@ -81,12 +82,12 @@ class _Job:
         self.shelf.begin(self.job)
         with heard(warnings):
             edits = self._more(request) if request.get("more_of") else self._edits(request)
-            how_far = spread(edits)
+            spread = how_far(edits)
         before = self.shelf.set_of(request["more_of"]) if request.get("more_of") else None
         forms = ["png", "sheet", "json", Maps(before)]
         edits.save(self.shelf.set_of(self.job), forms, bank=_continues(edits))
         data = [{**answers.about(edit), **urls(self.job, edit, self.shelf)} for edit in edits]
-        about = {"id": set_id(self.job), **answers.about_set(edits, how_far, warnings, self.model)}
+        about = {"id": set_id(self.job), **answers.about_set(edits, spread, warnings, self.model)}
         return {"data": data, "set": about, "error": None}, self.verdicts
 
     def _edits(self, request: Mapping[str, Any]) -> EditSet:
@@ -94,7 +95,6 @@ class _Job:
 
         image = self.shelf.picture(self.job, "image")
         assert image is not None  # it was accepted
-        check_heard(self.pipeline, request["options"])
         unlike = [(str(self.shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get("unlike", ())]
         made = stream_edits(
             image, request["prompt"], request["n"], mask=self.shelf.picture(self.job, "mask"),

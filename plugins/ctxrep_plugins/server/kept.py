@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_plugins.server.answers import counted
-from ctxrep_plugins.server.making import PATCH
+from ctxrep_plugins.server.answers import counted, shape
+from ctxrep_plugins.server.making import patches
 from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.pictures import encoded
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.stream import COMPLETED, event
+from ctxrep_plugins.server.stream import completed
 
 from ctxrep_edit import encode_json
 
@@ -70,24 +69,17 @@ class Kept:
         """An entry of `data`, how its picture is, and how many patches it has."""
         from PIL import Image
 
-        form, said = self.wanted.form, dict(entry)
+        said = dict(entry)
         file = self.jobs.shelf.file(self.job, f"edit-{entry['index'] + 1}.png")
         if file is None:
             raise Refused("The set of this Idempotency-Key is kept no longer: take a new key.", status=410)
         with Image.open(file) as image:
             image.load()
-            said["b64_json"] = encoded(image, form)
-            width, height = form.size or image.size
-            clear, patches = image.mode == "RGBA" and not form.opaque, -(-image.width * image.height // PATCH)
+            said["b64_json"] = encoded(image, self.wanted.form)
         if self.wanted.regions:
             region = self.jobs.shelf.file(self.job, f"region-{entry['index'] + 1}.png")
             said["region_b64"] = None if region is None else base64.b64encode(region.read_bytes()).decode()
-        how = {
-            "background": "transparent" if clear else "opaque", "output_format": form.format,
-            "size": f"{width}x{height}",
-        }  # fmt: skip
-        user = {"safety_identifier": self.wanted.identifier} if self.wanted.identifier else {}
-        return said, how | user, patches
+        return said, shape(image, self.wanted), patches(image)
 
     def _answer(self, about: Mapping[str, Any]) -> str:
         made = [self._picture(entry) for entry in about["data"]]
@@ -98,12 +90,8 @@ class Kept:
         )
 
     def _completed(self, entry: Mapping[str, Any], whole: Mapping[str, Any] | None = None) -> bytes:
-        said, how, patches = self._picture(entry)
-        told = {
-            "type": COMPLETED, "created_at": int(time.time()), "quality": "auto", **how, **said,
-            "usage": counted(self.wanted, patches, 1),
-        }  # fmt: skip
-        return event(COMPLETED, told if whole is None else {**told, "set": whole})
+        said, how, size = self._picture(entry)
+        return completed(said, how, counted(self.wanted, size, 1), whole)
 
 
 def _status(error: Mapping[str, Any]) -> int:

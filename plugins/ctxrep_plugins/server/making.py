@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import secrets
 import threading
 from collections import Counter
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.previews import Preview, previewing
-from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.turns import OnStep, Task, Tell
 from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
-
-from ctxrep_edit import InputError
+from ctxrep_plugins.shared import how_far
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ctxrep_edit import Edit, EditSet
 
 PATCH = 256
@@ -64,7 +63,7 @@ class Making:
             return
         self._seen.add(what)
         if not isinstance(news, Preview):
-            self.patches = -(-news.image.width * news.image.height // PATCH)
+            self.patches = patches(news.image)
         self._tell(news)
 
     def _end(self, done: Future[Any]) -> None:
@@ -95,7 +94,6 @@ def make_set(
 
     warnings = list[str]()
     with heard(warnings):
-        check_heard(pipeline, wanted.options)
         made = stream_edits(
             wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
             references=wanted.references, unlike=edits_of(wanted.places), on_step=on_step,
@@ -104,27 +102,12 @@ def make_set(
         )  # fmt: skip
         for edit in made:
             tell(edit)
-        return made.edits, spread(made.edits), warnings
+        return made.edits, how_far(made.edits), warnings
 
 
-def check_heard(pipeline: Any, options: Mapping[str, Any]) -> None:
-    """Raises `Refused` for options that would have no effect."""
-    true_cfg = "true_cfg_scale" in inspect.signature(type(pipeline).__call__).parameters
-    if true_cfg and "negative_prompt" in options and not options.get("true_cfg_scale", 1) > 1:
-        raise Refused(
-            f"negative_prompt has no effect on {type(pipeline).__name__} unless true_cfg_scale is above 1: give both, "
-            "or none.", "negative_prompt",
-        )  # fmt: skip
-
-
-def spread(edits: EditSet) -> Mapping[str, Any]:
-    """How far the edits of a set differ, where its pictures were measured at all."""
-    if not len(edits) or not any(edit.verdicts for edit in edits):
-        return {"vendi": None, "distinct": None}
-    try:
-        return {"vendi": round(edits.vendi, 4), "distinct": edits.distinct}
-    except InputError:  # an embedder that is switched off
-        return {"vendi": None, "distinct": None}
+def patches(image: Image.Image) -> int:
+    """How many patches of 16 x 16 pixels a picture has."""
+    return -(-image.width * image.height // PATCH)
 
 
 def counted(edits: Iterable[Edit]) -> Counter[str]:

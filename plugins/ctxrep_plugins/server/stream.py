@@ -70,11 +70,19 @@ async def _told(making: Making, edit: Edit, last: str | None = None) -> bytes:
 
 def _completed(making: Making, edit: Edit, last: str | None) -> bytes:
     wanted = making.wanted
-    said = {
-        "type": COMPLETED, "created_at": int(time.time()), "quality": "auto", **answers.shape(edit, wanted),
-        **answers.picture(edit, wanted), "usage": answers.counted(wanted, making.patches, 1),
-    }  # fmt: skip
+    whole = None
     if last is not None:
         assert making.edits is not None  # it is complete by now
-        said["set"] = answers.about_set(making.edits, making.spread, making.warnings, last)
-    return event(COMPLETED, said)
+        whole = answers.about_set(making.edits, making.spread, making.warnings, last)
+    said = answers.picture(edit, wanted)
+    return completed(said, answers.shape(edit.image, wanted), answers.counted(wanted, making.patches, 1), whole)
+
+
+def completed(
+    said: Mapping[str, Any], shape: Mapping[str, Any], usage: Mapping[str, Any], whole: Mapping[str, Any] | None
+) -> bytes:
+    """The event of an edit. said: its entry of `data`; shape, usage: of its picture; whole: the set, with the last."""
+    told = {
+        "type": COMPLETED, "created_at": int(time.time()), "quality": "auto", **shape, **said, "usage": usage,
+    }  # fmt: skip
+    return event(COMPLETED, told if whole is None else {**told, "set": whole})

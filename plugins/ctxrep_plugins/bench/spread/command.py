@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from ctxrep_plugins.shared import write
 
-from ctxrep_edit import InputError, OutputError, encode_json
+from ctxrep_edit import InputError, encode_json
 
 if TYPE_CHECKING:
     from ctxrep_plugins.bench.spread.methods import Method
     from ctxrep_plugins.bench.spread.results import Results
     from ctxrep_plugins.bench.tasks import Task
+
+MEND = "Name another file."
 
 
 @click.command()
@@ -101,12 +104,12 @@ def spread(
             said.append(f"{model}: {found.agreement()}")
     text = encode_json(rows)
     if file is not None:
-        _save(file, text.encode() + b"\n")
+        write(file, text.encode() + b"\n", MEND)
     if markdown is not None:
-        _save(markdown, tables.as_markdown(rows).encode())
+        write(markdown, tables.as_markdown(rows).encode(), MEND)
     for drawn, axes in ((picture, plot.TRUE), (blind_plot, plot.BLIND)):
         if drawn is not None:
-            _save(drawn, plot.drawing(rows, drawn.suffix.lstrip(".") or "png", *axes))
+            write(drawn, plot.drawing(rows, drawn.suffix.lstrip(".") or "png", *axes), MEND)
     if as_json:
         click.echo(text)
         return
@@ -126,12 +129,3 @@ def _left(work: Sequence[Task], methods: Sequence[Method], found: Results) -> It
     for task, how in track(left, "measuring", console=console, disable=not console.is_terminal):
         if how.label not in found.failures:
             yield task, how
-
-
-def _save(file: Path, content: bytes) -> None:
-    try:
-        part = file.with_name(file.name + ".part")
-        part.write_bytes(content)
-        part.replace(file)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror}. Name another file.") from error
