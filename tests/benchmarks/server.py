@@ -128,8 +128,8 @@ def kill(arguments: argparse.Namespace, folder: Path) -> None:
                 server = Server(folder, *options, port=server.port)
             print(f"killed {dict(killed)}; {len(load.jobs)} jobs accepted, {len(load.ends)} ended", flush=True)
             assert all(thread.is_alive() for thread in load.threads), "Something was wrong."
-        load._ask = lambda i: time.sleep(0.1) or False  # type: ignore[method-assign]
         load.finish()
+        assert load.files > 0
     finally:
         load.stopped.set()
         server.end()

@@ -70,7 +70,7 @@ class Load:
         self.url, self.steps, self.picture = url, steps, source()
         self.jobs, self.ends = dict[str, str](), dict[str, str]()
         self.files = self.answered = 0
-        self.stopped = threading.Event()
+        self.enough, self.stopped = threading.Event(), threading.Event()
         self.threads = [
             threading.Thread(target=self._over, args=(work,)) for work in (self._ask, self._look, self._edit)
         ]
@@ -90,7 +90,7 @@ class Load:
 
     def _ask(self, i: int) -> bool:
         """Whether the job is accepted. Two have each seed."""
-        if len(self.jobs) - len(self.ends) >= 4:
+        if self.enough.is_set() or len(self.jobs) - len(self.ends) >= 4:
             time.sleep(0.1)
             return False
         headers, sent = {"idempotency-key": f"order {i}"}, {"image": self.picture}
@@ -102,6 +102,9 @@ class Load:
         return True
 
     def _edit(self, i: int) -> bool:
+        if self.enough.is_set():
+            time.sleep(0.1)
+            return False
         answer = httpx2.post(
             f"{self.url}/v1/images/edits", data=self.fields(1000 + i), files={"image": self.picture}, timeout=600
         )
@@ -112,11 +115,13 @@ class Load:
     def _look(self, i: int) -> bool:
         for job in list(self.jobs.values()):
             about = httpx2.get(f"{self.url}/v1/jobs/{job}", timeout=60).json()
-            for number in range(1, about["finished"] + 1):
-                file = httpx2.get(f"{self.url}/v1/jobs/{job}/files/edit-{number}.png", timeout=60)
+            for number in range(1, about["finished"] + 1) if job not in self.ends else ():
+                file = httpx2.get(f"{self.url}/v1/sets/set-{job[4:]}/files/edit-{number}.png", timeout=60)
                 if file.status_code == 200:
                     Image.open(io.BytesIO(file.content)).load()  # raises where it is half written
                     self.files += 1
+                else:  # its worker was killed since, and it begins anew
+                    assert about["status"] == "running", about
             if about["status"] == "completed" or (about["error"] or {}).get("code") == "worker_ended":
                 end = json.dumps(about["data"] or about["error"])
                 assert self.ends.setdefault(job, end) == end, "It has ended twice."
@@ -127,7 +132,9 @@ class Load:
         return True
 
     def finish(self) -> None:
-        end = time.monotonic() + 600
+        """Asks for nothing more, and waits until all jobs have ended."""
+        self.enough.set()
+        end = time.monotonic() + 300
         while set(self.ends) != set(self.jobs.values()):
             assert time.monotonic() < end, "Not all jobs end."
             assert all(thread.is_alive() for thread in self.threads), "Something was wrong."

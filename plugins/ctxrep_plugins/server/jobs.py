@@ -27,6 +27,7 @@ STATES = {
     "DELAYED": "queued", "ENQUEUED": "queued", "PENDING": "running", "SUCCESS": "completed", "CANCELLED": "cancelled",
 }  # fmt: skip
 ENDED = ("completed", "failed", "cancelled")
+UNDER_WAY = ["ENQUEUED", "PENDING"]
 
 Make = Callable[[str, "str | None"], dict[str, Any]]
 """Makes a job of an owner, and returns what is to be known of it; raises nothing."""
@@ -56,7 +57,7 @@ class Jobs:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
         self._database, self._make, self._most = state / "jobs.sqlite", make, most
         self._keep, self._closed, self._at_once, self._per_key = keep, threading.Event(), at_once, per_key
-        self._lock = threading.Lock()
+        self._lock, self._came = threading.Lock(), 0
         self.running = 0
         self.cancelled: set[str] = set()
         self.grace = 30
@@ -80,6 +81,8 @@ class Jobs:
         self._workflow = job
         DBOS.launch()
         self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
+        left = DBOS.list_workflows(status=UNDER_WAY, load_input=False, load_output=False)
+        self._came = max((known.priority or 0 for known in left), default=0)
         DBOS.register_queue(
             QUEUE, partition_worker_concurrency=self._at_once, polling_interval_sec=0.1, on_conflict="always_update"
         )  # a part of it is one owner's, so that nobody waits behind all jobs of another
@@ -118,15 +121,17 @@ class Jobs:
                     "That Idempotency-Key was used for another request: take a new one.", status=409,
                     code="idempotency_key_reused",
                 )  # fmt: skip
-            part = SetEnqueueOptions(queue_partition_key=_part(owner))
+            self._came += 1  # who comes first is first: SQLite itself keeps the second alone
+            part = SetEnqueueOptions(queue_partition_key=_part(owner), priority=self._came)
             with SetWorkflowID(job), DBOSContextSetAuth(_part(owner), None), part:
                 DBOS.enqueue_workflow(QUEUE, self._workflow, job)
         return job
 
     def waiting(self, user: str | None = None) -> int:
         """How many wait or are under way, counted as far as may wait. user: of one owner's."""
-        states, most = ["ENQUEUED", "PENDING"], self._most
-        found = DBOS.list_workflows(status=states, user=user, limit=most, load_input=False, load_output=False)
+        found = DBOS.list_workflows(
+            status=UNDER_WAY, user=user, limit=self._most, load_input=False, load_output=False
+        )  # fmt: skip
         return len(found)
 
     def _check_room(self, owner: str | None) -> None:
