@@ -66,6 +66,12 @@ def no_model(device: str | None) -> None:
     raise ModelError("no such model")
 
 
+def hung(file: Path, device: str | None) -> None:
+    """A load that never ends, on the second device, while the file is there."""
+    while device == "second" and file.exists():
+        time.sleep(0.05)
+
+
 def killed(device: str | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import InputError
+from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.settings import is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
 
+OnEdit = Callable[[Edit], None]
 SHARED = ("source", "size", "model")
 """What the recipes of sets must agree in to be joined."""
 
@@ -42,14 +44,24 @@ class Asked:
         return found
 
 
-def more(edits: EditSet, n: int, unlike: Any, pipeline: Any, **now: Any) -> EditSet:
+def more(edits: EditSet, n: int, unlike: Any, pipeline: Any, on_edit: OnEdit | None, **now: Any) -> EditSet:
     """See `EditSet.more`."""
-    from ctxrep_edit import diverse_edit  # the public verb: more of a set is one more call of it
-
     asked, arguments = again(edits, n, pipeline)
     if unlike is None:
         unlike = list(edits) if asked.repels else ()
-    return diverse_edit(n=n, seed=asked.next_seed, unlike=unlike, **arguments, **now)
+    return called(on_edit, n=n, seed=asked.next_seed, unlike=unlike, **arguments, **now)
+
+
+def called(on_edit: OnEdit | None, **arguments: Any) -> EditSet:
+    """The public verb: what goes on from a set is one more call of it."""
+    from ctxrep_edit import diverse_edit, stream_edits
+
+    if on_edit is None:
+        return diverse_edit(**arguments)
+    made = stream_edits(**arguments)
+    for edit in made:
+        on_edit(edit)
+    return made.edits
 
 
 def again(edits: EditSet, n: int, pipeline: Any) -> tuple[Asked, dict[str, Any]]:

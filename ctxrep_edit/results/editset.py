@@ -26,7 +26,7 @@ from ctxrep_edit.results.sheet import Cell, Row, contact_sheet
 from ctxrep_edit.sampling.repeats import LAYOUT
 
 if TYPE_CHECKING:
-    from ctxrep_edit.results.continuing import Asked
+    from ctxrep_edit.results.continuing import Asked, OnEdit
     from ctxrep_edit.sampling.run import OnStep
 
 FORMS = ("png", "sheet", "json")
@@ -81,71 +81,54 @@ class EditSet(Sequence[Edit]):
         return joined(self, other)
 
     def more(
-        self,
-        n: int = 4,
-        *,
-        unlike: Sequence[Edit] | None = None,
-        pipeline: Any = None,
-        progress: bool = True,
-        on_step: OnStep | None = None,
-    ) -> EditSet:
+        self, n: int = 4, *, unlike: Sequence[Edit] | None = None, pipeline: Any = None, progress: bool = True,
+        on_step: OnStep | None = None, on_edit: OnEdit | None = None,
+    ) -> EditSet:  # fmt: skip
         """n further edits of the same picture, asked for as these were, and repelled from them: a set of its own, to
         be joined with this one by `+`. Their seeds are none that this set started from.
 
         unlike: the edits to be repelled from, of this set or of others of the picture; None: all of this set. pipeline:
         of the same model, where the one that made these is gone. Plain edits repel nothing: more of them are just that.
+        on_edit: called with each edit as soon as it is made and judged, as `stream_edits` hands it over.
 
         Raises InputError where these have left nothing to be unlike, where it was another model (also with a LoRA
         loaded in between), or where a pipeline is needed; and what `diverse_edit` does.
         """
         from ctxrep_edit.results.continuing import more
 
-        return more(self, n, unlike, pipeline, progress=progress, on_step=on_step)
+        return more(self, n, unlike, pipeline, on_edit, progress=progress, on_step=on_step)
 
     def between(
-        self,
-        one: int | Edit,
-        other: int | Edit,
-        count: int = 5,
-        *,
-        beyond: float = 0.0,
-        pipeline: Any = None,
-        progress: bool = True,
-        on_step: OnStep | None = None,
-    ) -> EditSet:
+        self, one: int | Edit, other: int | Edit, count: int = 5, *, beyond: float = 0.0, pipeline: Any = None,
+        progress: bool = True, on_step: OnStep | None = None, on_edit: OnEdit | None = None,
+    ) -> EditSet:  # fmt: skip
         """A walk from one edit to another through contextual space: `count` edits in order, the ends made again among
         them, evenly apart. Those on the way have no seed, but can be steered by as others can.
 
         one, other: places in this set, or edits of this picture, instruction, model and size. beyond: how far past
-        `other` the walk goes, 0 to 1, in shares of the way. pipeline: as for `more`.
+        `other` the walk goes, 0 to 1, in shares of the way. pipeline, on_edit: as for `more`.
 
         Raises InputError as `more` does, and for edits that left no contextual tokens.
         """
         from ctxrep_edit.results.steering import between
 
-        return between(self, one, other, count, beyond, pipeline, progress=progress, on_step=on_step)
+        return between(self, one, other, count, beyond, pipeline, on_edit, progress=progress, on_step=on_step)
 
     def like(
-        self,
-        edit: int | Edit,
-        n: int = 4,
-        *,
-        spread: float = 0.3,
-        pipeline: Any = None,
-        progress: bool = True,
-        on_step: OnStep | None = None,
-    ) -> EditSet:
+        self, edit: int | Edit, n: int = 4, *, spread: float = 0.3, pipeline: Any = None, progress: bool = True,
+        on_step: OnStep | None = None, on_edit: OnEdit | None = None,
+    ) -> EditSet:  # fmt: skip
         """n variations of one edit: near to it, and repelled from one another. Their seeds are unused ones, whose noise
         is mixed with that of the edit.
 
         edit: its place in this set, or an edit of this picture, instruction, model and size. spread: 0, the edit
-        itself, to 1, edits that have nothing of it. pipeline: as for `more`.
+        itself, to 1, edits that have nothing of it. pipeline, on_edit: as for `more`.
 
         Raises InputError as `more` does, and for an edit that left no contextual tokens.
         """
         from ctxrep_edit.results.steering import like
 
-        return like(self, edit, n, spread, pipeline, progress=progress, on_step=on_step)
+        return like(self, edit, n, spread, pipeline, on_edit, progress=progress, on_step=on_step)
 
     @property
     def images(self) -> list[Image.Image]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.results.continuing import again
+from ctxrep_edit.results.continuing import OnEdit, again, called
 from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.sampling.steering import Between
 from ctxrep_edit.settings import is_count, is_number
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 
 def between(
-    edits: EditSet, one: int | Edit, other: int | Edit, count: int, beyond: float, pipeline: Any, **now: Any
-) -> EditSet:
+    edits: EditSet, one: int | Edit, other: int | Edit, count: int, beyond: float, pipeline: Any,
+    on_edit: OnEdit | None, **now: Any,
+) -> EditSet:  # fmt: skip
     """See `EditSet.between`."""
-    from ctxrep_edit import diverse_edit  # the public verb: a walk is one more call of it
-
     ends = _named(edits, one), _named(edits, other)
     if not (is_count(count) and count >= 2):
         raise InputError(f"count is {count!r}, but must be a whole number of edits, both ends among them: at least 2.")
@@ -37,19 +36,23 @@ def between(
         "strategy": Between(*ends, shares, asked.next_seed), "oversample": 1,
         "on_unfaithful": "flag", "distinct": "count",  # another round would make the same
     }  # fmt: skip
-    walk = diverse_edit(n=int(count), seed=asked.next_seed, **arguments, **now)
     known = {0.0: ends[0].seed, 1.0: ends[1].seed}
-    steps = [replace(edit, seed=known.get(share), strength=None) for edit, share in zip(walk, shares, strict=True)]
-    return replace(walk, edits=tuple(steps), asked=asked)
+
+    def step(edit: Edit) -> Edit:
+        return replace(edit, seed=known.get(shares[edit.index]), strength=None)
+
+    told = None if on_edit is None else lambda edit: on_edit(step(edit))
+    walk = called(told, n=int(count), seed=asked.next_seed, **arguments, **now)
+    return replace(walk, edits=tuple(step(edit) for edit in walk), asked=asked)
 
 
-def like(edits: EditSet, edit: int | Edit, n: int, spread: float, pipeline: Any, **now: Any) -> EditSet:
+def like(
+    edits: EditSet, edit: int | Edit, n: int, spread: float, pipeline: Any, on_edit: OnEdit | None, **now: Any
+) -> EditSet:
     """See `EditSet.like`."""
-    from ctxrep_edit import diverse_edit
-
     liked = _named(edits, edit)
     asked, arguments = again(edits, n, pipeline)
-    return diverse_edit(n=n, seed=asked.next_seed, like=liked, spread=spread, **arguments, **now)
+    return called(on_edit, n=n, seed=asked.next_seed, like=liked, spread=spread, **arguments, **now)
 
 
 def _named(edits: EditSet, named: int | Edit) -> Edit:

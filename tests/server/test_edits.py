@@ -136,7 +136,8 @@ def test_the_model_and_the_state(place: Place, folder: Path) -> None:
     ready = place.get("/readyz").json()
     assert ready["status"] == "ready"
     (worker,) = ready["workers"]
-    assert {**worker, "restarts": 0} == {"worker": 0, "device": "cpu", "state": "ready", "restarts": 0}
+    same = {"worker": 0, "device": "cpu", "state": "ready", "restarts": 0, "problem": None}
+    assert {**worker, "restarts": 0} == same
     with pytest.raises(openai.NotFoundError):
         place.client.models.retrieve("other")
     schema = place.get("/openapi.json").json()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]

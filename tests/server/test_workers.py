@@ -132,7 +132,9 @@ def test_an_error_of_a_task_is_no_fault_of_the_worker(start: Start) -> None:
         with pytest.raises(Exception, match=words) as raised:
             wrong.done.result(30)
         assert "secret" not in str(raised.value)
-    assert workers.states[0] == {"worker": 0, "device": None, "state": "ready", "restarts": 0}
+    assert workers.states[0] == {
+        "worker": 0, "device": None, "state": "ready", "restarts": 0, "problem": None,
+    }  # fmt: skip
     unsent, after = task(lambda *_: None), task(functools.partial(works.number, 7))
     for one in (unsent, after):
         workers.submit(one)
@@ -147,7 +149,36 @@ def test_a_model_that_cannot_be_loaded(start: Start) -> None:
     assert str(workers.failed) == "no such model"
     with pytest.raises(Refused, match="could not be loaded"):
         workers.submit(task(works.until_cancelled))
-    assert "ended 5 times (exit code -9)" in str(start(load=works.killed).failed)
+    said = str(start(load=works.killed).failed)
+    assert "started 5 times" in said
+    assert "ended (exit code -9)" in said
+
+
+def test_a_load_that_hangs_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended and tried again, and whoever looks is told; the other worker goes on."""
+    monkeypatch.setattr(worker, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(worker, "STARTS", 100)
+    hung, log = tmp_path / "hung", io.StringIO()
+    hung.touch()
+    load, stage = functools.partial(works.hung, hung), lambda name, took: None
+    workers = Workers(load, ["first", "second"], 4, stage, logger(log), load_seconds=3)
+    workers.start()
+    try:
+        until(lambda: workers.states[1]["problem"] is not None)
+        assert workers.states[1]["problem"] == "The model was not loaded within 3 seconds (--load-limit)."
+        assert workers.states[1]["state"] in ("restarting", "loading")
+        assert workers.failed is None
+        until(lambda: workers.states[0]["state"] == "ready")
+        done = task(functools.partial(works.number, 7))
+        workers.submit(done)
+        assert done.done.result(30) == 7
+        hung.unlink()
+        until(lambda: workers.states[1]["state"] == "ready")
+        assert workers.states[1]["problem"] is None
+        assert "--load-limit" in log.getvalue()
+    finally:
+        workers.kill()
+        workers.stop()
 
 
 def test_keys_take_turns() -> None:

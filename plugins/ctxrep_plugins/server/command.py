@@ -38,6 +38,10 @@ MOST_WORKERS = 64
     "--time-limit", type=click.FloatRange(0, min_open=True), default=3600, show_default=True,
     help="Seconds that a set may take; its worker is ended then, and started anew.",
 )  # fmt: skip
+@click.option(
+    "--load-limit", type=click.FloatRange(0, min_open=True), default=3600, show_default=True,
+    help="Seconds that loading the model may take, a download too; its worker is started anew then.",
+)  # fmt: skip
 @click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
 @click.option("--queue", type=click.IntRange(0), default=16, show_default=True, help="How many requests may wait.")
 @click.option("--per-key", type=click.IntRange(1), help="How many requests of a key may wait, and how many jobs.")

@@ -47,14 +47,17 @@ class Server(uvicorn.Server):
 def server(
     host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, *, model: str, queue: int,
     devices: Sequence[str | None] = (None,), dtype: str | None = None, state: Path | None = None,
-    keep: Keep | None = None, per_key: int | None = None, time_limit: float | None = None, log: Any = None,
+    keep: Keep | None = None, per_key: int | None = None, time_limit: float | None = None,
+    load_limit: float | None = None, log: Any = None,
 ) -> Server:  # fmt: skip
     """A server that is ready to run, with workers that are not started yet, one for each of `devices`. state: folder
     for jobs; None: there are none. keep: how long they are kept, a `Keep`; None: for ever. per_key: how many requests
-    of a key may wait, and how many jobs; time_limit: seconds of a set; None: no limit. log: None for stderr."""
+    of a key may wait, and how many jobs; time_limit, load_limit: seconds of a set, and of loading the model; None: no limit. log: None for stderr."""
     log, metrics = log or logger(), Metrics()
     loads = functools.partial(load, model, dtype)
-    workers = Workers(loads, devices, queue, metrics.stage, log, per_key=per_key, seconds=time_limit)
+    workers = Workers(
+        loads, devices, queue, metrics.stage, log, per_key=per_key, seconds=time_limit, load_seconds=load_limit
+    )
     service = Service(workers, model, limits, log, metrics)
     jobs = None if state is None else _jobs(state, service, keep, per_key)
     config = uvicorn.Config(

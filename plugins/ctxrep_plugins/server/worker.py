@@ -30,23 +30,27 @@ BACKOFF = 0.5, 60.0
 class Worker:
     """Starts with `start`; takes from `turns` until they are closed and nobody waits.
 
-    seconds: a task may take, None: any number. stage: is told the seconds of each "wait" and "make". failed: is called
-    where the model cannot be loaded at all.
+    seconds, load_seconds: that a task, and loading the model, may take, None: any number. stage: is told the seconds of
+    each "wait" and "make".
     """
 
     def __init__(
         self, number: int, device: str | None, load: process.Load, turns: Turns, log: Any,
-        stage: Callable[[str, float], None], failed: Callable[[Exception], None], seconds: float | None,
+        stage: Callable[[str, float], None], seconds: float | None, load_seconds: float | None,
     ) -> None:  # fmt: skip
         self.number, self.device = number, device
         self._load, self._turns, self._log = load, turns, log.bind(worker=number)
-        self._stage, self._failed, self._limit = stage, failed, seconds
+        self._stage, self._limit, self._load_limit = stage, seconds, load_seconds
         self._thread = threading.Thread(target=self._run, name=f"ctxrep-edit worker {number}", daemon=True)
         self._lock, self._killed = threading.Lock(), threading.Event()
         self._process: Any = None
         self._sent = self._done = 0
         self.state = "loading"
         """Or "ready", "busy", "restarting", "ended"."""
+        self.problem: str | None = None
+        """Why the process ended last, or was ended; None where the model has been loaded since."""
+        self.failure: Exception | None = None
+        """What kept it from ever loading the model, so that it has ended."""
         self.starts, self.loaded = 0, False
         self.busy = 0.0
         self.task: Task | None = None
@@ -81,27 +85,27 @@ class Worker:
         """Starts the process, as often as it ends."""
         in_a_row = 0
         while not (self._killed.is_set() or (self._turns.closed and not self._turns.waiting)):
-            done = self._done
+            done, why = self._done, None
             with suppress(EOFError, OSError):  # it is gone
-                self._live()
+                why = self._live()
             if self.state == "ended" or self._killed.is_set():
                 break
-            code = self._process.exitcode
-            self.state = "restarting"
             in_a_row = 1 if self._done > done else in_a_row + 1
-            self._log.error("worker ended", exit_code=code, restarts=self.starts)
+            self.problem = why or f"Its process ended (exit code {self._process.exitcode})."
+            self._log.error("worker ended", restarts=self.starts, problem=self.problem)
             if not self.loaded and in_a_row >= STARTS:
-                message = f"The process on {self.device or 'its device'} ended {STARTS} times (exit code {code}) while "
-                self._failed(ModelError(f"{message}it loaded the model: is there enough memory?"))
+                what = f"The process on {self.device or 'its device'} was started {STARTS} times and never had the model"
+                self.failure = ModelError(f"{what} loaded: is there enough memory? {self.problem}")
                 break
+            self.state = "restarting"
             self._killed.wait(min(BACKOFF[1], BACKOFF[0] * 2 ** (in_a_row - 1)))
         self.state = "ended"
 
-    def _live(self) -> None:
-        """From the start of a process to its end."""
+    def _live(self) -> str | None:
+        """From the start of a process to its end, which it says the reason of where it is known."""
         orders, news = self._started()
         try:
-            self._work(orders, news)
+            return self._work(orders, news)
         finally:
             self._process.kill()
             self._process.join()
@@ -122,27 +126,32 @@ class Worker:
         their_news.close()
         return orders, news
 
-    def _work(self, orders: Connection, news: Connection) -> None:
-        """Gives the process one task after the other. Raises EOFError or OSError when it is gone."""
+    def _work(self, orders: Connection, news: Connection) -> str | None:
+        """Gives the process one task after the other; returns why it must end. Raises EOFError or OSError when it is
+        gone."""
+        begun = time.monotonic()
         while not news.poll(TICK):
             if self._turns.closed and not self._turns.waiting:
                 self.state = "ended"
-                return
+                return None
+            if self._load_limit is not None and time.monotonic() - begun > self._load_limit:
+                return f"The model was not loaded within {self._load_limit:g} seconds (--load-limit)."
         kind, what = news.recv()
         if kind == process.RAISED:
-            self._log.error("model not loaded", error=type(what).__name__)
+            self._log.error("model not loaded", error=type(what).__name__, reason=str(what))
+            self.problem = "The model could not be loaded: the server's log says why."
             if not self.loaded:
-                self.state = "ended"
-                self._failed(what)
-            return
-        self.loaded, self.state = True, "ready"
+                self.state, self.failure = "ended", what
+            return self.problem
+        self.loaded, self.state, self.problem = True, "ready", None
         while self._process.is_alive():
             task = self._turns.take(TICK)
             if task is not None:
                 self._do(task, orders, news)
             elif self._turns.closed:
                 self.state = "ended"
-                return
+                return None
+        return None
 
     def _do(self, task: Task, orders: Connection, news: Connection) -> None:
         """One task. Raises EOFError or OSError when the process is gone, or must be."""

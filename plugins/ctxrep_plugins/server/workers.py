@@ -18,21 +18,21 @@ class Workers:
     """One worker for each of `devices`, which takes the next turn when it is free.
 
     load: makes the pipeline on a device; it is pickled. most: requests that may wait beside those under way; per_key:
-    requests of one key that may wait or be under way, None: as many as of all. seconds: that a set may take. stage: is
-    told the seconds of each "wait" and "make".
+    requests of one key that may wait or be under way, None: as many as of all. seconds, load_seconds: that a set, and
+    loading the model, may take. stage: is told the seconds of each "wait" and "make".
     """
 
     def __init__(
         self, load: Callable[[str | None], Any], devices: Sequence[str | None], most: int,
         stage: Callable[[str, float], None], log: Any, *, per_key: int | None = None, seconds: float | None = None,
+        load_seconds: float | None = None,
     ) -> None:  # fmt: skip
         self.most, self.per_key = most, per_key
         self._told, self._lock = stage, threading.Lock()
         self._turns, self._took = Turns(), 1.0  # seconds, of a set lately
         self._asked = set[Task]()
-        self.failed: Exception | None = None
         self.all = [
-            Worker(i, device, functools.partial(load, device), self._turns, log, self._stage, self._fail, seconds)
+            Worker(i, device, functools.partial(load, device), self._turns, log, self._stage, seconds, load_seconds)
             for i, device in enumerate(devices)
         ]
 
@@ -40,6 +40,12 @@ class Workers:
         atexit.register(self.kill)  # before multiprocessing waits for them
         for worker in self.all:
             worker.start()
+
+    @property
+    def failed(self) -> Exception | None:
+        """Why none of them has ever loaded the model, nor will; None while one has, or may."""
+        failures = [worker.failure for worker in self.all]
+        return failures[0] if failures and all(failures) else None
 
     @property
     def ready(self) -> bool:
@@ -58,7 +64,10 @@ class Workers:
     @property
     def states(self) -> list[Mapping[str, Any]]:
         return [
-            {"worker": one.number, "device": one.device, "state": one.state, "restarts": max(0, one.starts - 1)}
+            {
+                "worker": one.number, "device": one.device, "state": one.state, "restarts": max(0, one.starts - 1),
+                "problem": one.problem,
+            }
             for one in self.all
         ]
 
@@ -105,6 +114,3 @@ class Workers:
         self._told(name, seconds)
         if name == "make":
             self._took += 0.3 * (seconds - self._took)
-
-    def _fail(self, error: Exception) -> None:
-        self.failed = self.failed or error
