@@ -110,7 +110,8 @@ NAMES = (
     "prompt", "model", "n", "size", "quality", "background", "output_format", "output_compression", "stream",
     "partial_images", "user", "seed", "strength", "scope", "strategy", "oversample", "guidance_scale", "true_cfg_scale",
     "denoising_strength", "negative_prompt", "preserve", "on_unfaithful", "retries", "restore", "realign", "batch_size",
-    "unlike", "regions", "image", "mask", "nonsense", "__class__", "unlike[set]", "",
+    "unlike", "like", "spread", "between", "between[index]", "like[set]", "regions",
+    "image", "mask", "nonsense", "__class__", "unlike[set]", "",
 )  # fmt: skip
 
 
@@ -121,6 +122,7 @@ def values() -> list[Any]:
         "NaN", "Infinity", "1e999", "٣", "\0", "\ud800", "a" * 40_000, "../../etc/passwd", "${jndi:ldap://x}",
         "'; DROP TABLE jobs; --", "{{7*7}}", [], {}, [[]], [None], ["preservation"] * 40, {"set": "set-0"},
         {"set": "set-../../x", "index": [0]}, {"set": "set-0", "index": list(range(5000))}, [{"set": 1}] * 9,
+        {"set": "set-0", "index": [0, 1], "count": 10**9, "beyond": "x"}, {"set": "set-0", "index": 1},
         {"a": {"b": {"c": []}}}, "[" * 2000, '{"set": ' * 500, "data:image/png;base64,", "file:///etc/passwd",
         "16384x16384", "8x8", "99999999x1",
     ]  # fmt: skip

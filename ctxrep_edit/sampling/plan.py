@@ -264,7 +264,7 @@ def _bank(
     if leans and not repels:
         raise InputError("Edits are steered by in the window of the repulsion, which strength 0 switches off.")
     kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or leans or keep is not False) else {}
-    bank_of([(f"Edit {edit.index + 1}", edit.trace) for edit in leans], kind)
+    bank_of([(f"{strategy.name}: edit {edit.index + 1}", edit.trace) for edit in leans], kind)
     chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
     return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind
 

@@ -123,7 +123,9 @@ def main() -> None:
         print(f"{name} = {time_:.4f} s {spread(column, '.4f')}")
     for shape in tried:
         once = [shape.drawn(dice) for _ in draws]
-        ratios = [foretold(times, drawn, pooled) / np.mean(drawn.seconds) for times, drawn in zip(draws, once)]
+        ratios = [
+            foretold(times, drawn, pooled) / np.mean(drawn.seconds) for times, drawn in zip(draws, once, strict=True)
+        ]
         measured = [3600 * shape.n / np.mean(drawn.seconds) for drawn in once]
         took, means = np.mean(shape.seconds), foretold(fitted(known), shape, pooled)
         print(

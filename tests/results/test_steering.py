@@ -168,15 +168,15 @@ def test_places_and_numbers_out_of_range(pipeline: Any, picture: Image.Image) ->
 
 def test_edits_of_another_picture_model_or_size(pipeline: Any, picture: Image.Image) -> None:
     first, turned_one = made(picture, pipeline), made(picture.rotate(180), pipeline)
-    with pytest.raises(InputError, match="Edit 2 was made with another picture, so that its contextual tokens mean"):
+    with pytest.raises(InputError, match="between: edit 2 was made with another picture, so"):
         first.between(0, turned_one[1], progress=False)
-    with pytest.raises(InputError, match="Edit 2 was made with another picture"):
+    with pytest.raises(InputError, match="edit 2 was made with another picture"):
         first.like(turned_one[1], progress=False)
-    with pytest.raises(InputError, match="Edit 1 was made with another size"):
+    with pytest.raises(InputError, match="edit 1 was made with another size"):
         made(picture, pipeline, like=first[0], width=32)
     weight = next(pipeline.transformer.parameters())
     weight.data += 0.01
-    with pytest.raises(InputError, match="Edit 1 was made with another weights"):
+    with pytest.raises(InputError, match="edit 1 was made with another weights"):
         first.between(0, 1, progress=False)
     weight.data -= 0.01
 

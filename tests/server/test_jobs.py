@@ -109,6 +109,10 @@ def test_more_of_a_set(client: Client, png: bytes) -> None:
     seeds = [one["seed"] for one in about["data"]]
     assert seeds[:2] == [5, 6]
     assert len(set(seeds)) == 3
+    assert (about["n"], about["finished"]) == (1, 1)
+    (number, name, told), (_, last, whole) = client.events(about["id"])
+    assert (number, name, told["index"], told["seed"], last) == (1, "job.edit", 2, seeds[2], "job.completed")
+    assert (told["url"], whole) == (about["data"][2]["url"], about)
     again = client.http.post(f"/v1/jobs/{about['id']}/more")
     assert len(client.ended(again.json()["id"])["data"]) == 7
     for body, param in (({"n": 0}, "n"), ({"unlike": [2]}, "unlike"), ({"unlike": "1"}, "unlike"), ({"x": 1}, "x")):

@@ -14,7 +14,7 @@ import openai
 import pytest
 import tiny
 from PIL import Image
-from serving import Place, serving, until
+from serving import Place, encoded, serving, until
 
 JUDGED = {"prompt": tiny.WORDS, "n": "2", "seed": "5"}
 PLAIN = {**JUDGED, "preserve": "off"}
@@ -143,6 +143,76 @@ def test_what_cannot_be_unlike(
         assert (refused.value.status_code, refused.value.body["param"]) == (status, "unlike")  # type: ignore[index]
         if unlike["set"] == under_way:
             http.post(f"/v1/jobs/{long}/cancel")
+
+
+def test_edits_like_one_and_walks_between_two(
+    keeping: Place, http: httpx2.Client, png: bytes, judged: dict[str, Any]
+) -> None:
+    name = judged["set"]["id"]
+    first, second = (opened(http.get(one["url"]).content).tobytes() for one in judged["data"])
+
+    def asked(**extra: Any) -> Any:
+        return keeping.client.images.edit(image=("a.png", png), prompt=tiny.WORDS, extra_body=extra)
+
+    def pictures(made: Any) -> list[bytes]:
+        return [opened(base64.b64decode(one.b64_json)).tobytes() for one in made.data]
+
+    like = {"set": name, "index": 1}
+    assert pictures(asked(like=like, spread=0, preserve="off")) == [second]
+    near = asked(like=like, spread=0.5, preserve="off", seed=40)
+    assert pictures(near)[0] not in (first, second)
+    assert (near.set["recipe"]["like"], near.set["recipe"]["spread"]) == (6, 0.5)
+
+    between = {"set": name, "index": [1, 0], "count": 3}
+    walk = asked(between=between)
+    assert pictures(walk)[::2] == [second, first]
+    assert [one.seed for one in walk.data] == [6, None, 5]
+    stream = keeping.client.images.edit(
+        image=("a.png", png), prompt=tiny.WORDS, stream=True, extra_body={"between": between}
+    )
+    assert [(event.index, event.seed) for event in stream] == [(0, 6), (1, None), (2, 5)]
+    body = {"image": f"data:image/png;base64,{base64.b64encode(png).decode()}", "prompt": tiny.WORDS}
+    job = http.post("/v1/jobs", json={**body, "between": {**between, "count": 4, "beyond": 0.5}}).json()["id"]
+    until(lambda: http.get(f"/v1/jobs/{job}").json()["status"] == "completed")
+    about = http.get(f"/v1/jobs/{job}").json()
+    assert about["set"]["recipe"]["walk"] == {"seeds": [6, 5], "shares": [0.0, 0.5, 1.0, 1.5]}
+    assert (about["n"], about["finished"]) == (4, 4)
+    assert opened(http.get(about["data"][2]["url"]).content).tobytes() == first
+    again = asked(like={"set": about["set"]["id"], "index": 1}, spread=0, preserve="off")  # a step of the way
+    assert pictures(again) == pictures(walk)[1:2] == [opened(http.get(about["data"][1]["url"]).content).tobytes()]
+
+
+def test_what_cannot_be_steered_by(keeping: Place, png: bytes, judged: dict[str, Any]) -> None:
+    name = judged["set"]["id"]
+    like, between = {"like": {"set": name, "index": 0}}, {"between": {"set": name, "index": [0, 1]}}
+    other = encoded(opened(png).transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+    for extra, more, param, words in (
+        ({"spread": 0.3}, {}, "spread", "give like, too"),
+        ({**like, "spread": 1.5}, {}, "spread", "must be a number, 0 to 1"),
+        ({"like": {"set": name}}, {}, "like", "must be a whole number"),
+        ({"like": {"set": name, "index": 2}}, {}, "like", "no edit with the index 2"),
+        ({**like, "strength": 0}, {}, None, "strength 0 switches off"),
+        (like, {"image": ("b.png", other)}, "like", "another picture"),
+        (like, {"prompt": "another"}, "like", "another instruction"),
+        ({"between": {"set": name, "index": [1, 1]}}, {}, "between", "twice"),
+        ({"between": {"set": name, "index": [1]}}, {}, "between", "name two edits"),
+        ({"between": {**between["between"], "count": 1}}, {}, "between.count", "2 to 16"),
+        ({"between": {**between["between"], "far": 1}}, {}, "between[far]", "no parameter"),
+        ({**between, **like}, {}, "like", "leave like out"),
+        ({**between, "seed": 4}, {}, "seed", "goes by what its set was asked for"),
+        (between, {"n": 3}, "n", "count says how many"),
+        (between, {"mask": ("m.png", png)}, "mask", "leave mask out"),
+        (between, {"image": ("b.png", other)}, "between", "of another image"),
+        (between, {"prompt": "another"}, "between", "of another prompt"),
+    ):  # fmt: skip
+        asked: dict[str, Any] = {"image": ("a.png", png), "prompt": tiny.WORDS, **more, "extra_body": extra}
+        with pytest.raises(openai.BadRequestError, match=words) as refused:
+            keeping.client.images.edit(**asked)
+        assert param in (refused.value.param, None), words
+    for extra in (like, between):
+        extra = {param: {**one, "set": "set-0"} for param, one in extra.items()}
+        with pytest.raises(openai.NotFoundError, match="no set"):
+            keeping.client.images.edit(image=("a.png", png), prompt=tiny.WORDS, extra_body=extra)
 
 
 def test_asking_again_by_a_key_is_answered_and_not_made(keeping: Place, http: httpx2.Client, png: bytes) -> None:

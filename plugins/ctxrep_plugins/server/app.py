@@ -15,12 +15,12 @@ from ctxrep_plugins.server.body import key_of, read
 from ctxrep_plugins.server.logs import fault
 from ctxrep_plugins.server.making import Making, counted
 from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
+from ctxrep_plugins.server.named import places
 from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
 from ctxrep_plugins.server.pictures import check_further, check_picture, check_size
 from ctxrep_plugins.server.refusals import Cancelled, Refused
 from ctxrep_plugins.server.schema import edits_schema
 from ctxrep_plugins.server.stream import event, events
-from ctxrep_plugins.server.unlike import places
 from ctxrep_plugins.server.workers import Workers
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -112,8 +112,8 @@ async def _asked(request: Request, service: Service, jobs: Jobs | None) -> Wante
             await asyncio.to_thread(check_picture, asked.mask, "mask", service.limits)
         await asyncio.to_thread(check_further, asked.references, service.limits)
     check_size(asked.form.size, source, service.limits)
-    named = await asyncio.to_thread(places, asked.unlike, jobs, request.state.owner)
-    return replace(asked, places=named)
+    found = await asyncio.to_thread(places, asked.named, jobs, request.state.owner)
+    return replace(asked, places=found)
 
 
 async def _kept(request: Request, asked: Wanted, service: Service, jobs: Jobs | None, key: str) -> Response:

@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 MOST_FILES, MOST_FIELDS = 9, 64
-LISTS = ("preserve", "unlike[index]")
+LISTS = ("preserve", "unlike[index]", "between[index]")
 """Parameters that may be given several times."""
-PARTS = re.compile(r"(unlike)\[(set|index)\]")
+PARTS = re.compile(r"(unlike|like|between)\[(set|index|count|beyond)\]")
 """Parts of an object, as a form has them."""
 
 Files = dict[str, list[bytes]]
@@ -90,7 +90,7 @@ def _whole(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one(name: str, values: Sequence[str]) -> Any:
-    if name == "unlike[index]":
+    if name in LISTS[1:]:
         return list(values)
     if name in LISTS:
         return values[0] if len(values) == 1 else list(values)

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
+from ctxrep_plugins.server.leaning import edited, loaded
 from ctxrep_plugins.server.making import counted
 from ctxrep_plugins.server.maps import Maps, heat_file, region_file, region_png
+from ctxrep_plugins.server.named import LEANS
 from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf, job_of, set_id
 from ctxrep_plugins.server.turns import OnStep, Task, Tell, nobody
-from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.server.workers import Workers
 from ctxrep_plugins.shared import how_far
 from filelock import FileLock
-
-from ctxrep_edit import InputError
 
 if TYPE_CHECKING:
     from ctxrep_edit import Edit, EditSet
@@ -91,34 +90,36 @@ class _Job:
         return {"data": data, "set": about, "error": None}, self.verdicts
 
     def _edits(self, request: Mapping[str, Any]) -> EditSet:
-        from ctxrep_edit import encode_png, stream_edits
-
         image = self.shelf.picture(self.job, "image")
         assert image is not None  # it was accepted
-        unlike = [(str(self.shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get("unlike", ())]
-        made = stream_edits(
-            image, request["prompt"], request["n"], mask=self.shelf.picture(self.job, "mask"),
-            references=self.shelf.references(self.job), unlike=edits_of(unlike), pipeline=self.pipeline, progress=False,
-            on_step=self.on_step, **{"seed": request["seed"], **request["options"]},
+        places = {
+            name: [(str(self.shelf.set_of(job_of(one["set"]))), one["index"]) for one in request.get(name, ())]
+            for name in LEANS
+        }
+        edits = edited(
+            image, request["prompt"], request["n"], self._tell, places=places, walk=request.get("walk"),
+            pipeline=self.pipeline, on_step=self.on_step, mask=self.shelf.picture(self.job, "mask"),
+            references=self.shelf.references(self.job), **{"seed": request["seed"], **request["options"]},
         )  # fmt: skip
-        for edit in made:
-            region = {} if edit.region is None else {region_file(edit): region_png(edit.region)}
-            about = {**answers.about(edit), **named(self.job, [edit.file, *region])}
-            self.shelf.tell(self.job, about, {edit.file: encode_png(edit.image), **region})
-        return self._named(made.edits)
+        return self._named(edits)
 
     def _more(self, request: Mapping[str, Any]) -> EditSet:
-        from ctxrep_edit import EditSet
-
-        try:
-            before = EditSet.load(self.shelf.set_of(request["more_of"]))
-        except InputError:  # which names a folder of the server
-            message = f"The set of {request['more_of']} is there no longer: ask for a new one."
-            raise Refused(message, status=410, code="set_removed") from None
+        before = loaded(str(self.shelf.set_of(request["more_of"])))
         numbers = request["unlike"]
         unlike = None if numbers is None else [edit for edit in before if edit.index in numbers]
-        fresh = before.more(request["n"], unlike=unlike, pipeline=self.pipeline, progress=False, on_step=self.on_step)
+        fresh = before.more(
+            request["n"], unlike=unlike, pipeline=self.pipeline, progress=False, on_step=self.on_step,
+            on_edit=lambda edit: self._tell(replace(edit, index=len(before) + edit.index)),
+        )  # fmt: skip
         return before + self._named(fresh)
+
+    def _tell(self, edit: Edit) -> None:
+        """An edit is finished."""
+        from ctxrep_edit import encode_png
+
+        region = {} if edit.region is None else {region_file(edit): region_png(edit.region)}
+        about = {**answers.about(edit), **named(self.job, [edit.file, *region])}
+        self.shelf.tell(self.job, about, {edit.file: encode_png(edit.image), **region})
 
     def _named(self, edits: EditSet) -> EditSet:
         """A set that is made."""

@@ -74,7 +74,8 @@ def add_jobs(app: FastAPI, jobs: Jobs, limits: Limits, asked: Any) -> None:
 def laid_down(wanted: Wanted) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A request as a job keeps it: what it asks for, and its pictures by name."""
     stated = {"prompt": wanted.prompt, "n": wanted.n, "options": dict(wanted.options)}
-    stated |= {"unlike": list(wanted.unlike)} if wanted.unlike else {}
+    stated |= wanted.named
+    stated |= {"walk": wanted.walk} if wanted.walk else {}
     pictures = {"image": wanted.image} | ({} if wanted.mask is None else {"mask": wanted.mask})
     return stated, pictures | {f"{REFERENCE}{i}": one for i, one in enumerate(wanted.references)}
 

@@ -167,7 +167,8 @@ class Jobs:
         elif state == "failed":
             what = "The server broke off this job too often. Its log says why."
             said["error"] = refusals.body(Refused(what, status=500, code="broken_off"))["error"]
-        finished = len(said["data"]) if said["data"] is not None else len(self.shelf.told(job))
+        earlier = said["data"] is None or request.get("more_of")  # those of the set before are not of this job
+        finished = len(self.shelf.told(job)) if earlier else len(said["data"])
         return {
             "id": job, "object": "job", "status": state, "created": request["created"], "n": request["n"],
             "more_of": request.get("more_of"), "finished": finished, **said,

@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ctxrep_plugins.server.leaning import edited
 from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.previews import Preview, previewing
 from ctxrep_plugins.server.turns import OnStep, Task, Tell
-from ctxrep_plugins.server.unlike import edits_of
 from ctxrep_plugins.server.warned import heard
 from ctxrep_plugins.shared import how_far
 
@@ -90,19 +90,15 @@ def make_set(
 ) -> tuple[EditSet, Mapping[str, Any], list[str]]:
     """Makes the edits, in the worker's process, and tells each, and its previews: the set, how far its edits differ,
     and the warnings. seed: where none is wanted."""
-    from ctxrep_edit import stream_edits
-
     warnings = list[str]()
     with heard(warnings):
-        made = stream_edits(
-            wanted.image, wanted.prompt, wanted.n, mask=wanted.mask, pipeline=pipeline, bank="off", progress=False,
-            references=wanted.references, unlike=edits_of(wanted.places), on_step=on_step,
+        edits = edited(
+            wanted.image, wanted.prompt, wanted.n, tell, places=wanted.places, walk=wanted.walk, pipeline=pipeline,
+            on_step=on_step, mask=wanted.mask, references=wanted.references, bank="off",
             on_preview=previewing(wanted.previews, wanted.form, tell) if wanted.previews else None,
             **{"seed": seed, **wanted.options},
         )  # fmt: skip
-        for edit in made:
-            tell(edit)
-        return made.edits, how_far(made.edits), warnings
+        return edits, how_far(edits), warnings
 
 
 def patches(image: Image.Image) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ctxrep_plugins.server.named import LEANS, Between, Like, Named, Unlike
 from ctxrep_plugins.server.readers import Flag, Names, Number, Reader, Size, Text, Whole, Word
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.unlike import Named, Unlike
 
 FORMATS = ("png", "jpeg", "webp")
 FILES = ("image", "mask")
@@ -52,8 +52,9 @@ class Wanted:
     """What one request asks for, checked as far as it can be without the model.
 
     options: of `stream_edits`, but for the pictures. references: further pictures. previews: how many of each edit.
-    unlike: edits of earlier sets, as `Unlike` reads them; places: where those are. regions: whether they are in the
-    answer. identifier: of the client's own user, given back.
+    named: edits of earlier sets, by the parameter that names them; places: where those are. walk: `count` and `beyond`
+    of one between two of them. regions: whether they are in the answer. identifier: of the client's own user, given
+    back.
     """
 
     prompt: str
@@ -66,8 +67,9 @@ class Wanted:
     identifier: str | None = None
     references: tuple[bytes, ...] = ()
     previews: int = 0
-    unlike: Sequence[Mapping[str, Any]] = ()
-    places: Sequence[Named] = ()
+    named: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    places: Mapping[str, Sequence[Named]] = field(default_factory=dict)
+    walk: Mapping[str, Any] | None = None
     regions: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -112,6 +114,9 @@ def ours(limits: Limits) -> dict[str, Reader]:
         "realign": Flag(),
         "batch_size": Whole(1, limits.n),
         "unlike": Unlike(),
+        "like": Like(),
+        "spread": Number(0, 1),
+        "between": Between(limits.n),
         "regions": Flag(),
     }
 
@@ -156,13 +161,16 @@ def wanted(fields: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], mode
         raise Refused(
             "partial_images are events of stream=true, which is not asked for: leave one out.", "partial_images"
         )
-    own = {*ours(limits)} - {"unlike", "regions"}
+    own = {*ours(limits)} - {*LEANS, "regions"}
+    named = {name: said[name] for name in LEANS if name in said}
+    walk = _walk(said, files, own)
     options = {"preserve": "auto", **{name: value for name, value in said.items() if name in own}}
     image, *references = files["image"]
     return Wanted(
-        said["prompt"], image, files["mask"][0] if "mask" in files else None, said.get("n", 1),
+        said["prompt"], image, files["mask"][0] if "mask" in files else None,
+        walk["count"] if walk else said.get("n", 1),
         options, _form(said), said.get("stream", False), said.get("safety_identifier") or said.get("user"),
-        tuple(references), said.get("partial_images", 0), said.get("unlike", ()), (), said.get("regions", False), said,
+        tuple(references), said.get("partial_images", 0), named, {}, walk, said.get("regions", False), said,
     )  # fmt: skip
 
 
@@ -176,6 +184,24 @@ def _check_name(name: str, readers: Mapping[str, Reader]) -> None:
     near = difflib.get_close_matches(name, readers, 1)
     hint = f"did you mean {near[0]}?" if near else "leave it out."
     raise Refused(f"There is no parameter {name[:60]!r}: {hint}", name[:60], code="unknown_parameter")
+
+
+def _walk(
+    said: Mapping[str, Any], files: Mapping[str, Sequence[bytes]], own: Collection[str]
+) -> Mapping[str, Any] | None:
+    """What of a walk is asked for beside its ends. Raises `Refused` for what it cannot have, as it goes by its set."""
+    if "spread" in said and "like" not in said:
+        raise Refused("spread says how far from like the edits may be, which is not given: give like, too.", "spread")
+    if "between" not in said:
+        return None
+    others = [name for name in said if name in own or name in ("unlike", "like", "partial_images", "n")]
+    others += ["mask"] * ("mask" in files) + ["image"] * (len(files["image"]) > 1)
+    if others:
+        what = "give one picture" if others[0] == "image" else f"leave {others[0]} out"
+        how = "count says how many edits there are" if others[0] == "n" else "a walk goes by what its set was asked for"
+        raise Refused(f"With between, {how}: {what}.", others[0])
+    (walk,) = said["between"]
+    return {"count": walk["count"], "beyond": walk["beyond"]}
 
 
 def _form(said: Mapping[str, Any]) -> Form:

@@ -52,7 +52,8 @@ def server(
 ) -> Server:  # fmt: skip
     """A server that is ready to run, with workers that are not started yet, one for each of `devices`. state: folder
     for jobs; None: there are none. keep: how long they are kept, a `Keep`; None: for ever. per_key: how many requests
-    of a key may wait, and how many jobs; time_limit, load_limit: seconds of a set, and of loading the model; None: no limit. log: None for stderr."""
+    of a key may wait, and how many jobs; time_limit, load_limit: seconds of a set, and of loading the
+    model; None: no limit. log: None for stderr."""
     log, metrics = log or logger(), Metrics()
     loads = functools.partial(load, model, dtype)
     workers = Workers(

@@ -94,7 +94,9 @@ class Worker:
             self.problem = why or f"Its process ended (exit code {self._process.exitcode})."
             self._log.error("worker ended", restarts=self.starts, problem=self.problem)
             if not self.loaded and in_a_row >= STARTS:
-                what = f"The process on {self.device or 'its device'} was started {STARTS} times and never had the model"
+                what = (
+                    f"The process on {self.device or 'its device'} was started {STARTS} times and never had the model"
+                )
                 self.failure = ModelError(f"{what} loaded: is there enough memory? {self.problem}")
                 break
             self.state = "restarting"

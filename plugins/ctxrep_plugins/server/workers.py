@@ -65,7 +65,10 @@ class Workers:
     def states(self) -> list[Mapping[str, Any]]:
         return [
             {
-                "worker": one.number, "device": one.device, "state": one.state, "restarts": max(0, one.starts - 1),
+                "worker": one.number,
+                "device": one.device,
+                "state": one.state,
+                "restarts": max(0, one.starts - 1),
                 "problem": one.problem,
             }
             for one in self.all
