@@ -6,11 +6,14 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 from serving import until
@@ -122,14 +125,36 @@ def test_errors_are_shown_in_the_servers_words(visitor: Visitor, tmp_path: Path)
     expect(visitor.cards).to_have_count(0)
 
 
-def test_a_job_is_cancelled_by_its_button(visitor: Visitor, shop: Shop) -> None:
-    before = set(shop.jobs())
-    visitor.choose()
-    visitor.ask("change the light", 16)
-    visitor.page.get_by_role("button", name="Cancel").click()
-    visitor.told("Cancelled.")
-    (cancelled,) = set(shop.jobs()) - before
-    until(lambda: shop.status(cancelled) == "cancelled")
+@contextmanager
+def held(shop: Shop) -> Iterator[None]:
+    """In it the worker is at work for somebody else, so that what a visitor asks for waits."""
+    asked = {"prompt": "change the light", "n": "16", "steps": "200", "batch_size": "1", "preserve": "off"}
+    job = httpx.post(f"{shop.server}/v1/jobs", data=asked, files={"image": PHOTO.read_bytes()}).json()["id"]
+    try:
+        until(lambda: shop.status(job) == "running")
+        yield
+        assert shop.status(job) == "running"
+    finally:
+        httpx.post(f"{shop.server}/v1/jobs/{job}/cancel")
+
+
+@pytest.mark.parametrize("how", ["its button", "leaving the page", "closing the tab"])
+def test_a_job_is_cancelled_by(how: str, visitor: Visitor, shop: Shop) -> None:
+    with held(shop):
+        before = set(shop.jobs())
+        visitor.choose()
+        visitor.ask("change the light")
+        visitor.told("being made")
+        (asked,) = set(shop.jobs()) - before
+        assert shop.status(asked) == "queued"
+        if how == "its button":
+            visitor.page.get_by_role("button", name="Cancel").click()
+            visitor.told("Cancelled.")
+        elif how == "leaving the page":
+            visitor.page.goto("about:blank")
+        else:
+            visitor.page.close()
+        until(lambda: shop.status(asked) == "cancelled")
 
 
 def test_nobody_sees_another_ones(visitor: Visitor, shop: Shop, browser: Browser) -> None:
