@@ -62,6 +62,20 @@ def test_another_family(picture: Image.Image) -> None:
     assert as_bytes(walk) == as_bytes(first)[1:]
 
 
+@pytest.mark.parametrize(("go", "of"), [("between", (1, 2, 3)), ("like", (1, 3)), ("more", (3,))])
+def test_each_edit_is_told_as_it_is_made(go: str, of: tuple[int, ...], pipeline: Any, picture: Image.Image) -> None:
+    first, told, steps = made(picture, pipeline, batch_size=1), list[Any](), list[int]()
+    again = getattr(first, go)(
+        *of, progress=False, on_edit=lambda edit: told.append((len(steps), edit)), on_step=lambda *step: steps.append(1)
+    )
+    assert as_bytes(again) == as_bytes(getattr(first, go)(*of, progress=False))
+    for (_, one), other in zip(told, again, strict=True):
+        assert one.image.tobytes() == other.image.tobytes()
+        assert (one.index, one.seed) == (other.index, other.seed)
+    times = [when for when, _ in told]
+    assert times[0] < times[1] < times[2] == len(steps)
+
+
 def test_a_walk_may_go_past_the_second_edit(pipeline: Any, picture: Image.Image) -> None:
     first = made(picture, pipeline)
     walk = first.between(first[0], -1, 4, beyond=0.5, progress=False)
