@@ -65,7 +65,11 @@ def many(arguments: argparse.Namespace, folder: Path) -> None:
     first = min(50, len(memory) - 1)
     for name, column in zip(("server", "worker"), zip(*memory, strict=True), strict=True):
         then, most = column[first], max(column[first:])
-        print(f"{name}: {then / 1e6:.0f} MB after {first}, at most {most / then:.3f} times as much afterwards")
+        way = ", ".join(f"{column[i] / 1e6:.0f}" for i in range(0, len(column), max(1, len(column) // 8)))
+        print(
+            f"{name}: {then / 1e6:.0f} MB after {first}, at most {most / then:.3f} times as much afterwards; on the way "
+            f"{way}, {column[-1] / 1e6:.0f} MB"
+        )
 
 
 def overhead(arguments: argparse.Namespace, folder: Path) -> None:

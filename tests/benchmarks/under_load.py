@@ -47,6 +47,8 @@ class Server:
 
     def ready(self) -> Server:
         while httpx2.get(f"{self.url}/readyz").status_code != 200:
+            if self.process.poll() is not None:
+                raise SystemExit(self.log.read_text())
             time.sleep(0.1)
         return self
 

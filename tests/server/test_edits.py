@@ -140,5 +140,9 @@ def test_the_model_and_the_state(place: Place, folder: Path) -> None:
     assert {**worker, "restarts": 0} == same
     with pytest.raises(openai.NotFoundError):
         place.client.models.retrieve("other")
+    page = place.get("/docs")
+    assert "style-src 'sha256-" in page.headers["content-security-policy"]
+    for words in ("POST /v1/images/edits", "<code>strength</code>", "a number, 0 to 1000, or auto", "(needed)"):
+        assert words in page.text
     schema = place.get("/openapi.json").json()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
     assert schema["multipart/form-data"]["schema"]["additionalProperties"] is False

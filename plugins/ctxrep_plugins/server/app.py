@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_plugins.server import answers, refusals
 from ctxrep_plugins.server.body import key_of, read
+from ctxrep_plugins.server.docs_page import add_docs
 from ctxrep_plugins.server.logs import fault
 from ctxrep_plugins.server.making import Making, counted
 from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
@@ -75,6 +76,7 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
     app = FastAPI(title="ctxrep-edit", version=version("ctxrep-edit"), docs_url=None, redoc_url=None, lifespan=life)
     _tell_errors(app, service)
     _tell_state(app, service)
+    add_docs(app)
 
     @app.post("/v1/images/edits", openapi_extra=edits_schema(service.limits), summary="Different edits of a picture")
     async def edits(request: Request) -> Response:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ctxrep_edit import encode_json
 
-OPEN = ("/healthz", "/readyz")
+OPEN = ("/docs", "/healthz", "/openapi.json", "/readyz")
 """What is told without a key."""
 HERE = ("127.0.0.1", "::1", "localhost")
 UNREAD = 300.0
@@ -128,8 +128,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=message["headers"])
-            for name, value in {**SAFE, "x-request-id": self.id}.items():
-                headers[name] = value
+            headers["x-request-id"] = self.id
+            for name, value in SAFE.items():
+                headers.setdefault(name, value)
         try:
             async with asyncio.timeout(UNREAD):
                 await self.send(message)
