@@ -97,19 +97,19 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> None:
 
     for what in (called, asked):
         what(0)
-    ratios, bare = [], []
+    ratios, bare, dice = [], [], random.Random(0)
     for i in range(arguments.pairs):
         order = (called, asked) if i % 2 else (asked, called)
         took = {what: seconds(what, i) for what in order}
         ratios.append(took[asked] / took[called])
         bare.append(took[called])
+        if i % 5 == 4:
+            medians = sorted(statistics.median(dice.choices(ratios, k=len(ratios))) for _ in range(2000))
+            print(
+                f"server / call: {statistics.median(ratios):.3f} [{medians[50]:.3f}, {medians[1949]:.3f}], median of "
+                f"{len(ratios)} pairs, n = {arguments.n}, a call takes {statistics.median(bare):.2f} s", flush=True,
+            )  # fmt: skip
     server.end()
-    dice = random.Random(0)
-    medians = sorted(statistics.median(dice.choices(ratios, k=len(ratios))) for _ in range(2000))
-    print(
-        f"server / call: {statistics.median(ratios):.3f} [{medians[50]:.3f}, {medians[1949]:.3f}], median of "
-        f"{len(ratios)} pairs, n = {arguments.n}, a call takes {statistics.median(bare):.2f} s"
-    )
 
 
 def kill(arguments: argparse.Namespace, folder: Path) -> None:
@@ -200,7 +200,7 @@ def main() -> None:
     one.add_argument("--clients", type=int, default=20)
     one = commands.add_parser("overhead")
     one.add_argument("--pairs", type=int, default=20)
-    one.add_argument("-n", type=int, default=6)
+    one.add_argument("-n", type=int, default=4)
     one.add_argument("--checks", action="store_true", help="with the default checks, Vendi score and distinct edits")
     one = commands.add_parser("kill")
     one.add_argument("--kills", type=int, default=20)
