@@ -66,10 +66,8 @@ def many(arguments: argparse.Namespace, folder: Path) -> None:
     for name, column in zip(("server", "worker"), zip(*memory, strict=True), strict=True):
         then, most = column[first], max(column[first:])
         way = ", ".join(f"{column[i] / 1e6:.0f}" for i in range(0, len(column), max(1, len(column) // 8)))
-        print(
-            f"{name}: {then / 1e6:.0f} MB after {first}, at most {most / then:.3f} times as much afterwards; on the way "
-            f"{way}, {column[-1] / 1e6:.0f} MB"
-        )
+        print(f"{name}: {then / 1e6:.0f} MB after {first}, at most {most / then:.3f} times as much afterwards")
+        print(f"{name}, on the way: {way}, {column[-1] / 1e6:.0f} MB")
 
 
 def overhead(arguments: argparse.Namespace, folder: Path) -> None:
@@ -81,7 +79,9 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> None:
 
     def called(seed: int) -> None:
         checks = {} if arguments.checks else {"preserve": "off"}
-        made = diverse_edit(picture, WORDS, arguments.n, seed=seed, pipeline=pipeline, progress=False, **checks)
+        made = diverse_edit(
+            picture, WORDS, arguments.n, seed=seed, pipeline=pipeline, bank="off", progress=False, **checks
+        )  # fmt: skip
         if arguments.checks:
             _ = made.vendi, made.distinct  # the server tells them too
 
