@@ -63,6 +63,7 @@ def test_edits_are_made_compared_continued_and_downloaded(visitor: Visitor, tmp_
     expect(visitor.cards).to_have_count(6, timeout=40_000)
     visitor.told("6 edits")
     assert pictures(visitor)[:2] == [first, second]
+    expect(page.get_by_role("button", name="Compare edit 3 with the source")).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".card input:checked")).to_have_count(0)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 

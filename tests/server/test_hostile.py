@@ -12,7 +12,7 @@ from serving import serving
 def test_no_request_is_answered_by_a_fault(folder: Path, tmp_path: Path) -> None:
     seen = hostility.Seen()
     with told(lambda kind: None), serving(folder, state=tmp_path) as place:
-        hostility.from_schema(place.url, 8, 1, seen)
+        hostility.from_schema(place.url, 4, 1, seen)
         hostility.from_corpus(place.url, 80, 1, seen)
         assert not place.logged("fault")
     assert not seen.faults

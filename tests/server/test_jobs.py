@@ -163,7 +163,7 @@ def test_a_job_is_made_anew_when_its_worker_was_killed(
 ) -> None:
     place, _, client, _ = shop
     monkeypatch.setattr(worker, "BACKOFF", (0.01, 1))
-    asked = {"n": "3", "batch_size": "1", "steps": "60"}
+    asked = {"n": "3", "batch_size": "1", "steps": "30"}
     job = client.new(png, **asked)
     until(lambda: client.about(job)["finished"] == 1)
     os.kill(place.workers.all[0].pid or 0, signal.SIGKILL)
@@ -171,7 +171,9 @@ def test_a_job_is_made_anew_when_its_worker_was_killed(
     assert (about["status"], again["status"]) == ("completed", "completed")
     for one, other in zip(about["data"], again["data"], strict=True):
         assert client.http.get(one["url"]).content == client.http.get(other["url"]).content
-    (said,) = [line for line in client.http.get("/metrics").text.splitlines() if "worker_restarts_total{" in line]
+    lines = client.http.get("/metrics").text.splitlines()
+    assert "ctxrep_edit_jobs_waiting 0.0" in lines
+    (said,) = [line for line in lines if "worker_restarts_total{" in line]
     assert said == 'ctxrep_edit_worker_restarts_total{device="cpu",worker="0"} 1.0'
 
 

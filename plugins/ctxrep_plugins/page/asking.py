@@ -58,6 +58,8 @@ def _followed(api: Api, visit: Visit, begin: Callable[[], dict[str, Any]], first
         yield News(first, busy=True)
         for name, data in api.news(job["id"]):
             if name == "job.edit":
+                if len(visit.edits) == len(before):  # the first one
+                    visit.shown = data["index"]
                 _show(api, visit, data)
                 yield News(f"{len(visit.edits) - len(before)} of {job['n']} are there ...", busy=True)
             elif name == "job.completed":
@@ -89,19 +91,16 @@ def _show(api: Api, visit: Visit, told: Mapping[str, Any]) -> None:
     if not place.exists():
         place.write_bytes(api.file(told["url"]))
     visit.edits[told["index"]] = dict(told)
-    if visit.shown is None:
-        visit.shown = told["index"]
 
 
 def _completed(api: Api, visit: Visit, about: Mapping[str, Any]) -> News:
     """The set as it is in the end: with what was made again or left out."""
-    fresh = {told["index"] for told in about["data"]} - set(visit.edits)
     visit.edits = {}
     for told in about["data"]:
         _show(api, visit, told)
     visit.made = about["id"]
-    if visit.shown not in visit.edits or (about["more_of"] and fresh):
-        visit.shown = min(fresh or visit.edits, default=None)
+    if visit.shown not in visit.edits:
+        visit.shown = min(visit.edits, default=None)
     return News(_summary(about))
 
 

@@ -41,7 +41,8 @@ def theme() -> gr.themes.Base:
         button_primary_text_color="white", button_primary_background_fill_dark="*neutral_100",
         button_primary_background_fill_hover_dark="white", button_primary_text_color_dark="*neutral_900",
         input_placeholder_color="*neutral_500", body_background_fill_dark="#131316",
-        background_fill_primary_dark="#131316",
+        background_fill_primary_dark="#131316", checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
     )  # fmt: skip
 
 
