@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,20 @@ def test_a_load_that_hangs_stops_no_other(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         workers.kill()
         workers.stop()
+
+
+def test_what_is_done_is_forgotten(start: Start) -> None:
+    """At once, and not when Python looks for circles, as pictures of many requests would pile up until then."""
+    workers, one = start(), task(functools.partial(works.length, bytes(10**6)))
+    workers.submit(one)
+    assert one.done.result(30) == 10**6
+    seen = weakref.ref(one)
+    gc.disable()
+    try:
+        del one
+        until(lambda: seen() is None, seconds=10)
+    finally:
+        gc.enable()
 
 
 def test_keys_take_turns() -> None:

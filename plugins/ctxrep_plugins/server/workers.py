@@ -7,6 +7,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from ctxrep_plugins.server.refusals import Refused
@@ -30,7 +31,7 @@ class Workers:
         self.most, self.per_key = most, per_key
         self._told, self._lock = stage, threading.Lock()
         self._turns, self._took = Turns(), 1.0  # seconds, of a set lately
-        self._asked = set[Task]()
+        self._asked = dict[Future[Any], Task]()
         self.all = [
             Worker(i, device, functools.partial(load, device), self._turns, log, self._stage, seconds, load_seconds)
             for i, device in enumerate(devices)
@@ -78,7 +79,7 @@ class Workers:
         """Raises `Refused` where no more may wait, or no more of that key."""
         if self.failed is not None:
             raise Refused("The model could not be loaded: the server's log says why.", status=503, wait=60)
-        asked = [task for task in tuple(self._asked) if not task.cancelled()]
+        asked = [task for task in tuple(self._asked.values()) if not task.cancelled()]
         own = sum(task.key == key for task in asked)
         wait = min(600, max(1, math.ceil(self._took * len(asked) / len(self.all))))
         if self.per_key is not None and own >= self.per_key:
@@ -97,8 +98,8 @@ class Workers:
         with self._lock:
             if not always:
                 self.check_room(task.key)
-                self._asked.add(task)
-                task.done.add_done_callback(lambda _: self._asked.discard(task))
+                self._asked[task.done] = task
+                task.done.add_done_callback(self._asked.pop)  # one that names the task would keep it, and its pictures
             self._turns.put(task)
 
     def stop(self) -> None:
