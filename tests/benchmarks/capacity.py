@@ -79,6 +79,7 @@ def make(made: Measured, n: int, steps: int, first: int, repeat: int, **options:
         shape.rows.append(made.rows)
         shape.seconds.append(took)
         shape.again.append(sum(map(len, edits.recipe.get("remade", ()))) / n)
+        print(f"n = {n}, {steps} steps: {took:.2f} s", flush=True)
     return shape
 
 
