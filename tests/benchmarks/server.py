@@ -179,6 +179,7 @@ def idle(arguments: argparse.Namespace, folder: Path) -> None:
         held[-1].sendall(f"POST /v1/images/edits HTTP/1.1\r\n{head}\r\n".encode() + body.read())
     time.sleep(1)
     seconds()  # after all of theirs are made
+    server.at_rest()  # and packed, as far as anybody takes them
     beside = [seconds() for _ in range(arguments.times)]
     print(
         f"a set takes {statistics.median(alone):.2f} s alone, {statistics.median(beside):.2f} s beside "

@@ -60,6 +60,12 @@ class Server:
         """Resident bytes of the server, and of its workers."""
         return psutil.Process(self.process.pid).memory_info().rss, sum(one.memory_info().rss for one in self.workers())
 
+    def at_rest(self) -> None:
+        """Waits until the server does nothing; not its workers."""
+        process = psutil.Process(self.process.pid)
+        while process.cpu_percent(1.0) > 10:
+            pass
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
