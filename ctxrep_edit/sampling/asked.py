@@ -163,8 +163,9 @@ def check_batches(
     settings: Repulsion,
     adapter: Adapter,
     options: Mapping[str, Any],
+    apart: bool,
 ) -> int | None:
-    """How many candidates are made at once; None: as many as fit."""
+    """How many candidates are made at once; None: as many as fit. apart: whether each has words of its own."""
     if bank not in get_args(BankKind):
         raise InputError(f"bank is {bank!r}, but must be one of {', '.join(get_args(BankKind))}.")
     if batch_size != "auto" and not (is_count(batch_size) and batch_size <= n):
@@ -174,6 +175,10 @@ def check_batches(
         )
     asked = None if batch_size == "auto" else int(batch_size)
     why = one_batch(strategy, settings, options, n)
+    if apart and why:
+        raise InputError(f"With vary each candidate is made by itself, but {why}.")
+    if apart:
+        return 1
     if why is None:
         return asked
     if asked not in (None, n):
