@@ -180,16 +180,13 @@ def plan(
     given = pipeline
     pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, wordings.all)
     check_references(others, pipeline, adapter)
-    if on_preview is not None:
-        check_foreseen(pipeline, adapter)
+    check_foreseen(on_preview, pipeline, adapter)
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
-    at_once = check_batches(
-        batch_size, bank, n, mover, settings, adapter, options, apart=len(wordings) > 1
-    )  # fmt: skip
+    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, len(wordings) > 1)
     check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
@@ -200,7 +197,6 @@ def plan(
     seeds = seeds if ranks is None else ranks.told(seeds)[0]
     request = Request(source, instruction, (), size, steps, allowed, others)
     check_options(pipeline, options, inspect.signature(plan).parameters)
-    words = words_given(instruction_mask, options)
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options)
@@ -213,12 +209,11 @@ def plan(
     if told.kept or shown:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
-        read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words,
-        tuple(checks), policy, realign, restore, at_once, told, shown, keep, kind, ranks, recipe, progress, on_step,
-        on_preview,
+        read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options,
+        words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown, keep,
+        kind, ranks, recipe, progress, on_step, on_preview,
     )  # fmt: skip
-    if settings.oversample > 1:
-        recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
+    recipe |= {"started": [*seeds, *made.beside(range(n), seeds[0])]} if settings.oversample > 1 else {}
     for number in range(len(wordings)):  # also what the adapter has to say of it
         recipe |= provenance(pipeline, request, made.arguments(seeds, number))
     if ranks is not None:

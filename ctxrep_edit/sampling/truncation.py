@@ -26,10 +26,10 @@ def told_once(pipeline: Any, calls: Sequence[Mapping[str, Any]]) -> Callable[[],
 
     calls: arguments of the pipeline's, for each prompt.
     """
-    left = {who: words for arguments in calls for who, words in unread(pipeline, arguments).items()}
+    left = [f"{who} leaves out {words!r}" for call in calls for who, words in unread(pipeline, call).items()]
     if not left:
         return nullcontext
-    what = "; ".join(f"{who} leaves out {words!r}" for who, words in left.items())
+    what = "; ".join(dict.fromkeys(left))
     message = f"{type(pipeline).__name__} does not read the whole instruction: {what}. Say it in fewer words."
     warnings.warn(message, TruncatedInstruction, stacklevel=5)
     return partial(_unlogged, pipeline)

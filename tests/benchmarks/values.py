@@ -5,6 +5,7 @@ each edit shows a value of its own, or, where there are fewer than six, as few a
 
 default: the open instruction, as ever.
 vary: `diverse_edit(vary=...)`: each is asked for its value in words, all repel one another.
+no pool, weaker: vary without oversampling; and with half of the strength, too.
 apart: one call for each value, so that edits of other values know nothing of one another.
 moved: the open instruction; at each place of the window the tokens of an edit are moved by the difference of those that
 two runs have there, one asked for the value in words and one by the open instruction, both from one noise.
@@ -42,7 +43,7 @@ from ctxrep_edit.repulsion.hooks import repelled
 from ctxrep_edit.repulsion.tokens import Part
 
 N, HALF = 6, 0.5
-WAYS = ("default", "vary", "apart", "moved", "pulled", "set")
+WAYS = ("default", "vary", "no pool", "weaker", "apart", "moved", "pulled", "set")
 KINDS = ("shows", "right", "outside", "asked", "other", "distinct", "seconds")
 
 
@@ -100,14 +101,16 @@ def made(task: Task, pipeline: Any, ways: Sequence[str]) -> Iterator[dict[str, A
 
     default = edits(task.request.text, N, bank="off")
     settings = Repulsion(**{**default.recipe["repulsion"], "oversample": 1})
+    weaker: dict[str, Any] = {"oversample": 1, "strength": default.recipe["repulsion"]["strength"] / 2}
+    changed: dict[str, dict[str, Any]] = {"vary": {}, "no pool": {"oversample": 1}, "weaker": weaker}
     for axis, known in edit.attributes.items():
         asked = edit.phrases[(axis,)][0].replace(f"{{{axis}}}", "{}")
         values, ones, runs = [known[i % len(known)] for i in range(N)], list(known[:N]), list[Any]()
         for way in ways:
             if way == "default":
                 some, seconds = list(default), default.seconds
-            elif way == "vary":
-                whole = edits(asked, N, vary=ones)
+            elif way in changed:
+                whole = edits(asked, N, vary=ones, **changed[way])
                 some, seconds = list(whole), whole.seconds
             elif way == "apart":
                 calls = [
@@ -146,7 +149,9 @@ def told(rows: Sequence[dict[str, Any]]) -> None:
     for axis in (*dict.fromkeys(row["axis"] for row in rows), None):
         for way in dict.fromkeys(row["way"] for row in rows):
             mine = [row for row in rows if row["way"] == way and axis in (None, row["axis"])]
-            print(f"| {axis or 'all'} | {way} | {' | '.join(interval([row[kind] for row in mine]) for kind in KINDS)} |")
+            print(
+                f"| {axis or 'all'} | {way} | {' | '.join(interval([row[kind] for row in mine]) for kind in KINDS)} |"
+            )
 
 
 def main() -> None:
