@@ -52,14 +52,14 @@ class SteeringConformance(StrategyConformance):
 
     @pytest.fixture
     def edits(self, pipeline: Any, adapter: Adapter) -> EditSet:
-        """Three edits that were made on `pipeline`, with the contextual tokens that they had."""
+        """Three edits that were made on `pipeline`, none of them plain, with the contextual tokens that they had."""
         from ctxrep_edit.api import diverse_edit
 
         width, height = self.size
+        repulsion = replace(adapter.default, oversample=1, anchor=False)
         return diverse_edit(
             tiny_picture(80, 60), INSTRUCTION, 3, pipeline=pipeline, seed=0, steps=self.steps, width=width,
-            height=height, repulsion=replace(adapter.default, oversample=1), bank="memory", preserve="off",
-            progress=False, **self.options,
+            height=height, repulsion=repulsion, bank="memory", preserve="off", progress=False, **self.options,
         )  # fmt: skip
 
     def ends(self, edits: EditSet) -> Sequence[tuple[Strategy, int]]:

@@ -136,7 +136,7 @@ def sheet(file: Path) -> None:
     rows = [diverse_edit(data.astronaut(), "add a frame", 6, pipeline=pipeline, seed=4, **PLAIN).row("add a frame")]
     for text, values in (
         ("add a {} frame", ["red", "blue", "green", "yellow", "violet", "cyan"]),
-        ("add a {} sticker", ["cat", "sun"]),
+        ("add a {} sticker", ["cat", "frog", "whale"]),
     ):
         edits = diverse_edit(data.astronaut(), text, 6, pipeline=pipeline, seed=4, vary=values, **PLAIN)
         rows.append(edits.row(f"{text}, vary={values}"))
