@@ -57,7 +57,8 @@ def diverse_edit(
         far from it they may be, 0 (the edit itself) to 1 (as without `like`); None: 0.3. See `EditSet.like`.
     vary: values, such as ["red", "blue"], two at least and at most n, of which each edit is asked for one, in turn: the
         value takes the place of "{}" in the instruction, or is put behind it and a comma. Each edit is made by itself,
-        by words of its own, and repelled from those before, whatever they were asked for.
+        by words of its own, and repelled from those before, whatever they were asked for; no more of them start than
+        are wanted, unless `oversample` says so.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with

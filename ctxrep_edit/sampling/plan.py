@@ -181,7 +181,7 @@ def plan(
     pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, wordings.all)
     check_references(others, pipeline, adapter)
     check_foreseen(on_preview, pipeline, adapter)
-    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample, len(wordings) > 1)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from

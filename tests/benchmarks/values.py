@@ -5,7 +5,7 @@ each edit shows a value of its own, or, where there are fewer than six, as few a
 
 default: the open instruction, as ever.
 vary: `diverse_edit(vary=...)`: each is asked for its value in words, all repel one another.
-no pool, weaker: vary without oversampling; and with half of the strength, too.
+pool: vary with oversample=2.
 apart: one call for each value, so that edits of other values know nothing of one another.
 moved: the open instruction; at each place of the window the tokens of an edit are moved by the difference of those that
 two runs have there, one asked for the value in words and one by the open instruction, both from one noise.
@@ -43,7 +43,7 @@ from ctxrep_edit.repulsion.hooks import repelled
 from ctxrep_edit.repulsion.tokens import Part
 
 N, HALF = 6, 0.5
-WAYS = ("default", "vary", "no pool", "weaker", "apart", "moved", "pulled", "set")
+WAYS = ("default", "vary", "pool", "apart", "moved", "pulled", "set")
 KINDS = ("shows", "right", "outside", "asked", "other", "distinct", "seconds")
 
 
@@ -101,8 +101,7 @@ def made(task: Task, pipeline: Any, ways: Sequence[str]) -> Iterator[dict[str, A
 
     default = edits(task.request.text, N, bank="off")
     settings = Repulsion(**{**default.recipe["repulsion"], "oversample": 1})
-    weaker: dict[str, Any] = {"oversample": 1, "strength": default.recipe["repulsion"]["strength"] / 2}
-    changed: dict[str, dict[str, Any]] = {"vary": {}, "no pool": {"oversample": 1}, "weaker": weaker}
+    changed: dict[str, dict[str, Any]] = {"vary": {}, "pool": {"oversample": 2}}
     for axis, known in edit.attributes.items():
         asked = edit.phrases[(axis,)][0].replace(f"{{{axis}}}", "{}")
         values, ones, runs = [known[i % len(known)] for i in range(N)], list(known[:N]), list[Any]()

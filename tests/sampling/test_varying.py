@@ -25,6 +25,7 @@ from ctxrep_edit import (
     EditSet,
     InputError,
     OutsideItsWorld,
+    Repulsion,
     TruncatedInstruction,
     Verdict,
     diverse_edit,
@@ -115,6 +116,15 @@ def test_other_families(small: None, picture: Image.Image, family: Any) -> None:
         for strength in (1.0, 0)
     )
     assert [one != other for one, other in zip(as_bytes(edits), as_bytes(plain), strict=True)] == [False, True, True]
+
+
+def test_no_more_start_than_are_wanted(pipeline: Any, picture: Image.Image) -> None:
+    """Of two that start for each value one would be thrown away; who wants that says so."""
+    unsaid = Repulsion(scope="generated", strength=1.0, steps=2)
+    assert made(picture, pipeline, repulsion=unsaid).recipe["repulsion"]["oversample"] == 1
+    for more in ({"oversample": 2}, {"repulsion": replace(unsaid, oversample=2)}):
+        edits = made(picture, pipeline, **{"repulsion": unsaid, **more})
+        assert (edits.recipe["repulsion"]["oversample"], len(edits.recipe["started"])) == (2, 6)
 
 
 def test_checks_are_told_what_each_was_asked_for(pipeline: Any, picture: Image.Image) -> None:
