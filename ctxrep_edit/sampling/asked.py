@@ -17,6 +17,7 @@ from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.words import checked_words
 from ctxrep_edit.sampling.options import rows_of_their_own
+from ctxrep_edit.sampling.traces import left_trace
 from ctxrep_edit.settings import Repulsion, completed, is_count
 
 if TYPE_CHECKING:
@@ -238,9 +239,9 @@ def parted(
     unlike: Sequence[Any], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
 ) -> tuple[list[Any], tuple[Image.Image, ...]]:
     """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
-    edits: list[Any] = [one for one in unlike if hasattr(one, "trace")]
+    edits: list[Any] = [one for one in unlike if left_trace(one)]
     pictures = []
-    for i, one in enumerate([one for one in unlike if not hasattr(one, "trace")], 1):
+    for i, one in enumerate([one for one in unlike if not left_trace(one)], 1):
         picture = read_image(one, name=f"unlike: picture {i}")
         ratio = picture.width / picture.height * source.height / source.width
         if max(ratio, 1 / ratio) > ROUNDED and abs(picture.width - picture.height * source.width / source.height) > 1:

@@ -42,6 +42,11 @@ class Trace:
         return sum(tokens.nbytes for tokens in self.memory.values())
 
 
+def left_trace(one: Any) -> bool:
+    """Whether it is an edit, which says what it left, if only that it left nothing; arrays have a method `trace`."""
+    return hasattr(one, "trace") and not callable(one.trace)
+
+
 def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsion) -> dict[str, Any]:
     """What two runs must share so that the tokens of one mean the same in the other, under names for people."""
     return {
