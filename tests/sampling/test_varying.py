@@ -181,7 +181,7 @@ def test_more_and_steering(pipeline: Any, picture: Image.Image) -> None:
     assert (as_bytes(walk)[0], as_bytes(walk)[2]) == (as_bytes(first)[0], as_bytes(first)[2])
     assert (walk.instruction, "vary" in walk.recipe) == ("add a red frame", False)
     assert as_bytes(first.like(1, 1, spread=0, progress=False)) == as_bytes(first)[1:2]
-    with pytest.raises(InputError, match="Edit 2 was made with another instruction"):
+    with pytest.raises(InputError, match="edit 2 was made with another instruction"):
         first.between(0, 1, progress=False)
     with pytest.raises(InputError, match="unlike: edit 1 was made with another instruction"):
         made(picture, pipeline, vary=["green", "white"], unlike=[first[0]])
