@@ -69,6 +69,13 @@ def test_what_is_judged_is_in_the_results(call: Call, desk: Path) -> None:
     assert (one["vendi"] is None) == (not one["edits"])
 
 
+def test_each_edit_is_asked_for_a_value(call: Call, desk: Path) -> None:
+    assert "row 1 (line 2), vary: " in call([row(n=2, vary=["red"])]).output
+    assert call([row(instruction="add a {} frame", n=2, vary="red,blue")]).exit_code == 0
+    (one,) = results(desk)
+    assert [edit["value"] for edit in one["edits"]] == ["red", "blue"]
+
+
 def test_what_the_model_cannot_take_is_said_of_all_rows(call: Call, desk: Path) -> None:
     (desk / "broken.png").write_bytes(b"x")
     rows = [row(), row(scope="nowhere"), row(batch_size=3), row(image="broken.png"), row(height=8, guidance_scale=3)]

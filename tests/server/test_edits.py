@@ -82,6 +82,15 @@ def test_a_mask_in_either_convention_and_restoring(place: Place, png: bytes) -> 
     assert picture.tobytes() != source.tobytes()
 
 
+def test_each_edit_is_asked_for_a_value(place: Place, png: bytes) -> None:
+    asked = {"image": ("a.png", png), "prompt": "add a {} frame", "n": 2}
+    made = place.client.images.edit(**asked, extra_body={**PLAIN, "vary": ["red", "blue"]})
+    assert [one.to_dict()["value"] for one in made.data or ()] == ["red", "blue"]
+    for wrong in (["red", "blue", "green"], ["red"]):
+        with pytest.raises(openai.BadRequestError, match="vary"):
+            place.client.images.edit(**asked, extra_body={**PLAIN, "vary": wrong})
+
+
 def test_json_with_data_urls(place: Place, png: bytes) -> None:
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     body = {"image": url, "prompt": tiny.WORDS, "n": 2, "size": None, **PLAIN}

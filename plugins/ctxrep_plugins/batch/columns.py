@@ -88,6 +88,14 @@ def checks(value: Any) -> str | list[str]:
     return list(names)
 
 
+def values(value: Any) -> list[str]:
+    """Of one attribute: a list, or text with commas between them."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, Sequence):
+        raise ValueError("values such as red,blue,green")
+    return [text(one) for one in found]
+
+
 def strategy(value: Any) -> str:
     from ctxrep_edit import STRATEGIES
 
@@ -127,6 +135,7 @@ COLUMNS: dict[str, Reader] = {
     "preserve": checks,
     "on_unfaithful": Word(("flag", "drop", "retry")),
     "distinct": Word(("count", "retry")),
+    "vary": values,
     "retries": Whole(1),
     "restore": flag,
     "realign": flag,

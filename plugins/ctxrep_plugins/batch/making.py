@@ -124,7 +124,7 @@ def _of(edit: Edit) -> Record:
     deciding = edit.verdict
     word = None if deciding is None else "kept" if edit.faithful else deciding.word
     return {
-        "index": edit.index, "seed": edit.seed, "lpips": edit.lpips, "verdict": word,
+        "index": edit.index, "seed": edit.seed, "value": edit.value, "lpips": edit.lpips, "verdict": word,
         "reason": deciding.reason if deciding else None,
     }  # fmt: skip
 

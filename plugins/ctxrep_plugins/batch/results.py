@@ -21,8 +21,8 @@ OF_SET = {
     "total_seconds": "float64", "error": "string",
 }  # fmt: skip
 OF_EDIT = {
-    "index": "int64", "file": "string", "edit_seed": "int64", "lpips": "float64", "verdict": "string",
-    "reason": "string",
+    "index": "int64", "file": "string", "edit_seed": "int64", "value": "string", "lpips": "float64",
+    "verdict": "string", "reason": "string",
 }  # fmt: skip
 SPARE = 20
 """A file is not written anew before so many times the time have passed that writing it takes."""

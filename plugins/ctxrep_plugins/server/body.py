@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 MOST_FILES, MOST_FIELDS = 9, 64
-LISTS = ("preserve", "unlike[index]", "between[index]")
+LISTS = ("preserve", "vary", "unlike[index]", "between[index]")
 """Parameters that may be given several times."""
 PARTS = re.compile(r"(unlike|like|between)\[(set|index|count|beyond)\]")
 """Parts of an object, as a form has them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctxrep_plugins.server.named import LEANS, Between, Like, Named, Unlike
-from ctxrep_plugins.server.readers import Flag, Names, Number, Reader, Size, Text, Whole, Word
+from ctxrep_plugins.server.readers import Flag, Names, Number, Reader, Size, Text, Values, Whole, Word
 from ctxrep_plugins.server.refusals import Refused
 
 FORMATS = ("png", "jpeg", "webp")
@@ -113,6 +113,7 @@ def ours(limits: Limits) -> dict[str, Reader]:
         "restore": Flag(),
         "realign": Flag(),
         "batch_size": Whole(1, limits.n),
+        "vary": Values(limits.n),
         "unlike": Unlike(),
         "like": Like(),
         "spread": Number(0, 1),

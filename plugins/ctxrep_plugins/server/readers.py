@@ -140,6 +140,23 @@ class Names:
 
 
 @dataclass(frozen=True)
+class Values:
+    """A list of texts; the core says which of them make sense."""
+
+    most: int
+
+    def __call__(self, name: str, value: Any) -> list[str]:
+        if not isinstance(value, list) or not 1 <= len(value) <= self.most:
+            raise Refused(f"{name} is {shown(value)}, but must be a list of up to {self.most} texts.", name)
+        return [Text(200)(name, one) for one in value]
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        items = {"type": "string", "minLength": 1, "maxLength": 200}
+        return {"type": "array", "items": items, "minItems": 1, "maxItems": self.most}
+
+
+@dataclass(frozen=True)
 class Size:
     """WIDTHxHEIGHT in pixels, or auto: None."""
 
