@@ -61,6 +61,18 @@ def test_devices_of_workers() -> None:
     assert "--per-key is for the keys in --api-key-file" in result.output
 
 
+def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    for given in (("--database", "postgresql://u@127.0.0.1:9/x"), ("--database", "mysql://x", "--state", "x")):
+        result = start("serve", *given)
+        assert result.exit_code == 1
+        assert "Error: --database must be postgresql://" in result.output
+    state = ("--state", str(tmp_path / "jobs"))
+    result = start("serve", "--port", "0", *state, "--database", "postgresql://u:secret@127.0.0.1:9/x")
+    assert result.exit_code == 1
+    assert "Error: The database of the jobs cannot be used: connection failed" in result.output
+    assert "secret" not in result.output
+
+
 def test_the_server_itself_works_without_torch() -> None:
     code = (
         "import sys\n"

@@ -28,7 +28,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from ctxrep_edit import CtxrepError, encode_json
+from ctxrep_edit import CtxrepError, InputError, encode_json
 
 if TYPE_CHECKING:
     from ctxrep_plugins.server.jobs import Jobs
@@ -39,7 +39,8 @@ GONE = 499
 
 @dataclass
 class Service:
-    """What all requests share. model: under which name the pipeline of the workers is offered."""
+    """What all requests share. model: under which name the pipeline of the workers is offered. failed: why the server
+    cannot begin."""
 
     workers: Workers
     model: str
@@ -48,6 +49,7 @@ class Service:
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    failed: InputError | None = None
 
     def count(self, making: Making) -> None:
         """A set is made."""
@@ -68,7 +70,11 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         if jobs is not None:
-            await asyncio.to_thread(jobs.open)
+            try:
+                await asyncio.to_thread(jobs.open)
+            except InputError as why:
+                service.failed = why
+                raise
         yield
         if jobs is not None:
             await asyncio.to_thread(jobs.close)

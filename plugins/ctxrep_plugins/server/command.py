@@ -24,6 +24,10 @@ MOST_WORKERS = 64
     "--api-key-file", type=click.Path(path_type=Path), help="Keys that may ask; 'ctxrep-edit new-key' makes them."
 )
 @click.option("--state", type=click.Path(path_type=Path), help="Folder for jobs, which outlive the server.")
+@click.option(
+    "--database", envvar="CTXREP_EDIT_DATABASE", show_envvar=True, metavar="postgresql://...",
+    help="PostgreSQL for the queue of jobs; pictures stay in --state.  [default: SQLite in --state]",
+)  # fmt: skip
 @click.option("--keep-days", type=click.FloatRange(0, min_open=True), help="Remove older jobs.  [default: never]")
 @click.option(
     "--keep-gigabytes", type=click.FloatRange(0, min_open=True),
@@ -69,6 +73,11 @@ def serve(
     if options["state"] is None and (keep_days, keep_gigabytes) != (None, None):
         raise InputError(
             "--keep-days and --keep-gigabytes are for the jobs in --state, which is not given: give it too."
+        )
+    database = options["database"]
+    if database is not None and (options["state"] is None or not database.startswith("postgresql://")):
+        raise InputError(
+            "--database must be postgresql://USER:PASSWORD@HOST:PORT/NAME, and is for the jobs in --state: give both."
         )
     if per_key is not None and api_key_file is None:
         raise InputError("--per-key is for the keys in --api-key-file, which is not given: give it too.")

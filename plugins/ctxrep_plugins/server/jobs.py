@@ -17,6 +17,7 @@ from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf, job_of
 from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWorkflowID, error
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import OperationalError
 
 from ctxrep_edit import InputError
 
@@ -39,7 +40,8 @@ TIDIED = 600.0
 
 class Jobs:
     """The jobs of one folder. make: does one job; at_once: how many of one owner are given to it at a time. most: how
-    many may wait or be under way, per_key: of one owner, None: as many. One a process, as DBOS is.
+    many may wait or be under way, per_key: of one owner, None: as many. database: URL of the PostgreSQL that holds the
+    queue; None: SQLite in the folder. One a process, as DBOS is.
 
     The folder is held until `close`. Raises InputError where another process holds it, OutputError where it cannot be
     made.
@@ -47,7 +49,7 @@ class Jobs:
 
     def __init__(
         self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000, *, at_once: int = 1,
-        per_key: int | None = None,
+        per_key: int | None = None, database: str | None = None,
     ) -> None:  # fmt: skip
         self.shelf = Shelf(state / "jobs")
         self._held = FileLock(state / "lock")
@@ -55,7 +57,7 @@ class Jobs:
             self._held.acquire(timeout=0)
         except Timeout:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
-        self._database, self._make, self._most = state / "jobs.sqlite", make, most
+        self._database, self._make, self._most = database or f"sqlite:///{state / 'jobs.sqlite'}", make, most
         self._keep, self._closed, self._at_once, self._per_key = keep, threading.Event(), at_once, per_key
         self._lock, self._came = threading.Lock(), 0
         self.running = 0
@@ -63,9 +65,9 @@ class Jobs:
         self.grace = 30
 
     def open(self) -> None:
-        """Takes up what an earlier process left undone."""
+        """Takes up what an earlier process left undone. Raises InputError where the database cannot be reached."""
         config: DBOSConfig = {
-            "name": "ctxrep-edit", "system_database_url": f"sqlite:///{self._database}", "executor_id": "local",
+            "name": "ctxrep-edit", "system_database_url": self._database, "executor_id": "local",
             "application_version": "1", "console_log_level": "CRITICAL",
         }  # fmt: skip
         DBOS(config=config)
@@ -79,7 +81,13 @@ class Jobs:
             return made(name)
 
         self._workflow = job
-        DBOS.launch()
+        try:
+            DBOS.launch()
+        except OperationalError as fault:
+            DBOS.destroy(destroy_registry=True)
+            self._held.release()
+            said = str(fault.orig).splitlines()[0]
+            raise InputError(f"The database of the jobs cannot be used: {said}. Start it, or mend its URL.") from None
         self.shelf.sweep(lambda name: DBOS.get_workflow_status(name) is not None)
         left = DBOS.list_workflows(status=UNDER_WAY, load_input=False, load_output=False)
         self._came = max((known.priority or 0 for known in left), default=0)
@@ -121,7 +129,7 @@ class Jobs:
                     "That Idempotency-Key was used for another request: take a new one.", status=409,
                     code="idempotency_key_reused",
                 )  # fmt: skip
-            self._came += 1  # who comes first is first: SQLite itself keeps the second alone
+            self._came += 1  # who comes first is first: the database itself may keep the second alone
             part = SetEnqueueOptions(queue_partition_key=_part(owner), priority=self._came)
             with SetWorkflowID(job), DBOSContextSetAuth(_part(owner), None), part:
                 DBOS.enqueue_workflow(QUEUE, self._workflow, job)

@@ -48,19 +48,19 @@ def server(
     host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, *, model: str, queue: int,
     devices: Sequence[str | None] = (None,), dtype: str | None = None, state: Path | None = None,
     keep: Keep | None = None, per_key: int | None = None, time_limit: float | None = None,
-    load_limit: float | None = None, log: Any = None,
+    load_limit: float | None = None, database: str | None = None, log: Any = None,
 ) -> Server:  # fmt: skip
     """A server that is ready to run, with workers that are not started yet, one for each of `devices`. state: folder
-    for jobs; None: there are none. keep: how long they are kept, a `Keep`; None: for ever. per_key: how many requests
-    of a key may wait, and how many jobs; time_limit, load_limit: seconds of a set, and of loading the
-    model; None: no limit. log: None for stderr."""
+    for jobs; None: there are none. database: of their queue, as `Jobs` takes it. keep: how long they are kept, a
+    `Keep`; None: for ever. per_key: how many requests of a key may wait, and how many jobs; time_limit, load_limit:
+    seconds of a set, and of loading the model; None: no limit. log: None for stderr."""
     log, metrics = log or logger(), Metrics()
     loads = functools.partial(load, model, dtype)
     workers = Workers(
         loads, devices, queue, metrics.stage, log, per_key=per_key, seconds=time_limit, load_seconds=load_limit
     )
     service = Service(workers, model, limits, log, metrics)
-    jobs = None if state is None else _jobs(state, service, keep, per_key)
+    jobs = None if state is None else _jobs(state, service, keep, per_key, database)
     config = uvicorn.Config(
         Guard(application(service, jobs), keys, limits, log, metrics), host, port, log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=GRACE, ws="none",
@@ -68,7 +68,7 @@ def server(
     return Server(config, service, jobs)
 
 
-def _jobs(state: Path, service: Service, keep: Keep | None, per_key: int | None) -> Jobs:
+def _jobs(state: Path, service: Service, keep: Keep | None, per_key: int | None, database: str | None) -> Jobs:
     from ctxrep_plugins.server.job_making import Maker
     from ctxrep_plugins.server.jobs import Jobs
 
@@ -78,13 +78,14 @@ def _jobs(state: Path, service: Service, keep: Keep | None, per_key: int | None)
         return maker.make(job, owner, jobs.shelf.place, lambda: job in jobs.cancelled)
 
     at_once = len(service.workers.all)  # more would be taken up in no order
-    jobs = Jobs(state, make, keep or Keep(), at_once=at_once, per_key=per_key)
+    jobs = Jobs(state, make, keep or Keep(), at_once=at_once, per_key=per_key, database=database)
     jobs.grace = GRACE
     return jobs
 
 
 def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **options: Any) -> None:
-    """Serves until it is told to stop. Raises ModelError where the model cannot be loaded."""
+    """Serves until it is told to stop. Raises ModelError where the model cannot be loaded, InputError where the
+    database of the jobs cannot be used."""
     made = server(host, port, keys, limits, **options)
     log, workers = made.service.log, made.service.workers
     libraries = [logging.getLogger(name) for name in (None, "dbos")]
@@ -92,11 +93,14 @@ def run(host: str, port: int, keys: Mapping[str, str] | None, limits: Limits, **
         with told(lambda kind: log.warning("warning", category=kind)), told_by_libraries(log, *libraries):
             workers.start()
             made.run()
+    except SystemExit:  # uvicorn's, where the application cannot begin
+        if made.service.failed is None:
+            raise
     finally:  # uvicorn raises the signal again that ended it
         under_way = workers.loaded and workers.waiting
         workers.kill()
         if under_way:
             sys.stderr.flush()  # a run that goes on for longer than anybody waits; a job is taken up again
             os._exit(128 + signal.SIGTERM)
-    if workers.failed is not None:
-        raise workers.failed
+    if failed := made.service.failed or workers.failed:
+        raise failed
