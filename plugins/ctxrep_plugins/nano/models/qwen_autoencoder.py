@@ -3,8 +3,8 @@
 Four outer levels average (and repeat) pixels, so that a picture of 1024 x 1024 is one of 64 x 64; the two inner ones
 hold what an `AutoencoderTiny` encodes, so that the latents are its own. Where nothing is to be learned the weights are
 written down: residual blocks that add nothing; a channel that is constant and huge, so that the last normalisation is a
-division by a constant; and behind it an activation that has no effect, as silu(x) - silu(-x) is x, and silu(x) is x to
-a thousandth where x is 9 or more.
+division by a constant; and behind it an activation that has no effect, as silu(x) is x to a thousandth where x is 9 or
+more.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from diffusers import AutoencoderKLQwenImage, AutoencoderTiny
 from torch import Tensor, nn
 
 BASE = 4  # channels behind the first convolution: the colours and a constant
-LEVELS = (1, 2, 2, 2, 6, 13, 10)  # times as many from 1024 to 16 pixels a side
+LEVELS = (1, 2, 2, 2, 5, 13, 8)  # times as many from 1024 to 16 pixels a side
 OUTER = 4  # levels that only average
 ZOOM = 2**OUTER  # pixels of a picture a pixel of the world
-HUGE = 1e4  # the constant channel; the error that is left is a square of values in [0, 1] by the square of it
+HUGE = 6e4  # the constant channel; the error that is left is a square of values in [0, 1] by the square of it
 LIFT = 9.0  # of the colours before the decoder's last activation
+RAISE = 20.0  # of the latents, which are 4 at most, before the encoder's
 CONSTANT = BASE - 1  # its place
 
 
@@ -54,6 +55,19 @@ def inner(vae: AutoencoderKLQwenImage, latents: Tensor) -> Tensor:
     return (colours + shown.bias[:3, None, None]) * 2 - 1
 
 
+@torch.no_grad()
+def trip(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
+    """What the autoencoder makes of pictures of the world, (n, 3, h, w) in [0, 1], both: by the inner levels alone, as
+    the outer ones change nothing at that size."""
+    encoder, full = vae.encoder, pictures.new_full((len(pictures), 1, *pictures.shape[2:]), HUGE)
+    x = torch.cat([pictures, full, full.new_zeros(len(full), LEVELS[OUTER - 1] * BASE - BASE, *full.shape[2:])], 1)
+    x = x.unsqueeze(2)
+    for block in encoder.down_blocks[2 * OUTER :]:
+        x = block(x)
+    x = encoder.conv_out(encoder.nonlinearity(encoder.norm_out(encoder.mid_block(x))))
+    return (inner(vae, vae.quant_conv(x)[:, :CHANNELS, 0]).clamp(-1, 1) + 1) / 2
+
+
 def learned(vae: AutoencoderKLQwenImage) -> list[nn.Parameter]:
     """What of the decoder is trained: all but the outer levels."""
     decoder = vae.decoder
@@ -76,17 +90,6 @@ def _pass(block: nn.Module, channels: int) -> None:
             block.conv_shortcut.weight[c, c] = 1
 
 
-def _signed(shortcut: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """An affine map, beside its negative, and the constant channel behind them."""
-    n, channels = weight.shape
-    for sign, first in ((1, 0), (-1, n)):
-        shortcut.weight[first : first + n, :channels, 0, 0, 0] = sign * weight
-        shortcut.weight[first : first + n, channels, 0, 0, 0] = sign * bias / HUGE
-    shortcut.weight[2 * n, channels] = 1
-
-
-
-
 def _write_encoder(made: AutoencoderKLQwenImage, vae: AutoencoderTiny) -> None:
     encoder, last = made.encoder, vae.encoder.layers[-1]
     _silence(encoder)
@@ -105,11 +108,14 @@ def _write_encoder(made: AutoencoderKLQwenImage, vae: AutoencoderTiny) -> None:
                 for dx in range(2):
                     down.weight[4 * c + 2 * dy + dx, c, dy, dx] = 1
         down.weight[colours * (1 if level < OUTER else 4), colours, 0, 0] = 1
-    _signed(encoder.down_blocks[-1].conv_shortcut, last.weight[:, :WIDTH, 1, 1], last.bias)
+    latents = encoder.down_blocks[-1].conv_shortcut
+    latents.weight[:CHANNELS, :WIDTH, 0, 0, 0] = last.weight[:, :, 1, 1]
+    latents.bias[:CHANNELS] = last.bias + RAISE
+    latents.weight[CHANNELS, WIDTH] = 1
     encoder.norm_out.gamma.fill_(HUGE / encoder.norm_out.scale)
     for c in range(CHANNELS):
-        for place, sign in ((c, 1), (CHANNELS + c, -1)):
-            encoder.conv_out.weight[c, place, -1, 1, 1] = sign
+        encoder.conv_out.weight[c, c, -1, 1, 1] = 1
+        encoder.conv_out.bias[c] = -RAISE
     made.quant_conv.weight.zero_()
     made.quant_conv.bias.zero_()
     made.quant_conv.bias[CHANNELS:] = -30  # the logarithm of the variance: it is certain
