@@ -32,15 +32,15 @@ class RightAnswer(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         from ctxrep_plugins.nano.world import understand
-        from ctxrep_plugins.nano.world.judge import Judge
+        from ctxrep_plugins.nano.world.judge import Judge, of_the_world
 
         self.prepare()
         asked = understand(case.instruction)
         if asked is None:
             why = f"what a right answer to {case.instruction!r} is, the world of the embedded models does not say"
             return [Verdict.not_asked("error", why)] * len(case.edits)
-        judge = Judge(asked.edit, case.source[0].permute(1, 2, 0).numpy(), self.pipeline)
-        return [_verdict(judge(edit), asked) for edit in case.edits]
+        judge = Judge(asked.edit, of_the_world(case.source)[0].permute(1, 2, 0).numpy(), self.pipeline)
+        return [_verdict(judge(edit), asked) for edit in of_the_world(case.edits)]
 
 
 def _verdict(ruling: Ruling, asked: Request) -> Verdict:

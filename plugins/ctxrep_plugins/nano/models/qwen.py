@@ -9,16 +9,26 @@ import torch
 import torch.nn.functional as F
 from ctxrep_plugins.nano import text, vision
 from ctxrep_plugins.nano.models.autoencoder import CHANNELS, PATCH
-from ctxrep_plugins.nano.models.model import Model
+from ctxrep_plugins.nano.models.model import SHIFT, Model
+from ctxrep_plugins.nano.models.qwen_autoencoder import ZOOM
 from ctxrep_plugins.nano.world.photos import BUCKETS
-from diffusers import AutoencoderTiny, QwenImageEditPipeline, QwenImageTransformer2DModel
+from diffusers import (
+    AutoencoderKLQwenImage,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    QwenImageEditPipeline,
+    QwenImageTransformer2DModel,
+)
 from torch import Tensor
 
 
 class Qwen(Model):
     """The source's latents follow the noisy ones as tokens of their own, and the text holds what a Qwen2.5-VL sees."""
 
+    call: ClassVar[Mapping[str, object]] = {"true_cfg_scale": 1.0, "negative_prompt": None}
     buckets = BUCKETS[:3]  # the pipeline brings every picture to a megapixel, and these fit its multiples there
+    zoom = ZOOM
+    halved = ("transformer", "text_encoder", "vae")
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,18 +51,15 @@ class Qwen(Model):
 
     @torch.no_grad()
     def see(self, vae: AutoencoderTiny) -> None:
-        last = vae.encoder.layers[-1]  # whose weights hold the principal components
-        components = last.weight[:, :, 1, 1].double()  # (16, 48)
-        back = torch.linalg.pinv(components)
-        # at the mean of all patches the latents are 0
-        offset = -back @ last.bias.double() 
-        self.register_buffer("back", back.float() / vae.config.scaling_factor, persistent=False)
-        self.register_buffer("offset", offset.float(), persistent=False)
+        last = vae.encoder.layers[-1]  # its weights are principal components of the patches, (16, 48)
+        back = torch.linalg.pinv(last.weight[:, :, 1, 1].double())
+        self.register_buffer("back", (back / vae.config.scaling_factor).float(), persistent=False)
+        self.register_buffer("mean", (-back @ last.bias.double()).float(), persistent=False)
 
     def looks(self, source: Tensor) -> Tensor:
         """What the encoder sees of `source`, (n, 16, h, w) latents: (n, 3, height, width) in [-1, 1]."""
-        n, _, h, w = source.shape
-        flat = torch.einsum("pc,nchw->nphw", self.get_buffer("back"), source) + self.get_buffer("offset")[:, None, None]
+        h, w = source.shape[2:]
+        flat = torch.einsum("pc,nchw->nphw", self.get_buffer("back"), source) + self.get_buffer("mean")[:, None, None]
         picture = F.pixel_shuffle(F.pixel_shuffle(flat, 2), 2).clamp(0, 1) * 2 - 1
         unit = vision.PATCH * vision.MERGED
         size = (h * PATCH // unit * unit, w * PATCH // unit * unit)
@@ -60,13 +67,13 @@ class Qwen(Model):
 
     def words(self, picture: Tensor, phrase: Tensor) -> tuple[Tensor, Tensor]:
         """The text tokens, (n, tokens, WIDTH), and which of them are real, (n, tokens)."""
-        n, _, height, width = picture.shape
+        n = len(picture)
         process = self.processor.image_processor
         patches, *grid = process.patchify(picture, process.patch_size, process.merge_size, process.temporal_patch_size)
         count = grid[0] * grid[1] // vision.MERGED**2
         where = int((self.get_buffer("ids")[0] == self.text_encoder.config.image_token_id).nonzero())
         ids, real = (
-            torch.cat([x[:, : where], x[:, where : where + 1].expand(-1, count), x[:, where + 1 :]], 1)
+            torch.cat([x[:, :where], x[:, where : where + 1].expand(-1, count), x[:, where + 1 :]], 1)
             for x in (self.get_buffer("ids")[phrase], self.get_buffer("real")[phrase])
         )
         hidden = self.text_encoder.model(
@@ -90,3 +97,13 @@ class Qwen(Model):
             return_dict=False,
         )[0][:, : packed[0].shape[1]]
         return QwenImageEditPipeline._unpack_latents(out, h * 4, w * 4, 4)[:, :, 0]
+
+    def pipeline(self, vae: AutoencoderKLQwenImage) -> QwenImageEditPipeline:
+        return QwenImageEditPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            vae=vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            processor=self.processor,
+            transformer=self.transformer,
+        )

@@ -42,7 +42,7 @@ def build(vae: AutoencoderTiny) -> AutoencoderKLQwenImage:
 
 
 def inner(vae: AutoencoderKLQwenImage, latents: Tensor) -> Tensor:
-    """The picture of 64 pixels in `latents`, (n, 16, h, w), before the outer levels repeat its pixels: (n, 3, 4h, 4w)."""
+    """What `latents`, (n, 16, h, w), show before the outer levels repeat each pixel: (n, 3, 4 * h, 4 * w)."""
     decoder = vae.decoder
     x = decoder.conv_in(vae.post_quant_conv(latents.unsqueeze(2)))
     x = decoder.mid_block(x)
@@ -53,19 +53,6 @@ def inner(vae: AutoencoderKLQwenImage, latents: Tensor) -> Tensor:
     shown = decoder.up_blocks[2].upsamplers[0].resample[1]
     colours: Tensor = torch.einsum("oc,nchw->nohw", shown.weight[:3, :, 1, 1], x[:, :, 0])
     return (colours + shown.bias[:3, None, None]) * 2 - 1
-
-
-@torch.no_grad()
-def trip(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
-    """What the autoencoder makes of pictures of the world, (n, 3, h, w) in [0, 1], both: by the inner levels alone, as
-    the outer ones change nothing at that size."""
-    encoder, full = vae.encoder, pictures.new_full((len(pictures), 1, *pictures.shape[2:]), HUGE)
-    x = torch.cat([pictures, full, full.new_zeros(len(full), LEVELS[OUTER - 1] * BASE - BASE, *full.shape[2:])], 1)
-    x = x.unsqueeze(2)
-    for block in encoder.down_blocks[2 * OUTER :]:
-        x = block(x)
-    x = encoder.conv_out(encoder.nonlinearity(encoder.norm_out(encoder.mid_block(x))))
-    return (inner(vae, vae.quant_conv(x)[:, :CHANNELS, 0]).clamp(-1, 1) + 1) / 2
 
 
 def learned(vae: AutoencoderKLQwenImage) -> list[nn.Parameter]:

@@ -60,7 +60,7 @@ def train_decoder(
 
 
 def _one_frame(decoder: nn.Module) -> None:
-    """Has the convolutions over time see the one frame alone, which is faster, and zeroes what saw the frames before."""
+    """Has the convolutions over time see the one frame alone, which is faster, and zeroes what saw those before."""
     for layer in decoder.modules():
         if isinstance(layer, nn.Conv3d):
             with torch.no_grad():
