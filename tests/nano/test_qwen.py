@@ -1,8 +1,7 @@
-"""qwen-nano before it is trained: the pipeline's own class, its sizes, its autoencoder, and what training asks of it."""
+"""qwen-nano before it is trained: the pipeline's class, its sizes, its autoencoder, and what training asks of it."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from ctxrep_edit import diverse_edit, load_pipeline, to_tensor
+from ctxrep_edit import diverse_edit, to_tensor
 
 KONTEXT = WEIGHTS / "kontext-nano"
 PHRASE = "make it night"
@@ -223,5 +222,3 @@ def test_the_judge_rules_on_its_pictures_at_the_size_of_the_world(model, vae, ti
     assert (ruling.answer, ruling.right) == (edit.answers[3], True)
     odd = torch.rand(1, 3, 100, 70)
     assert torch.equal(of_the_world(odd), odd)
-
-

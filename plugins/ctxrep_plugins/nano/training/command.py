@@ -75,7 +75,8 @@ def main(
         autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
     model.see(vae)
     made = Pairs(pictures, vae, pairs, work, seed, model.buckets)
-    if isinstance(model, Qwen) and follow is not None and start is None:
+    begun = (work / f"{name}.pt").exists()
+    if isinstance(model, Qwen) and follow is not None and start is None and not begun:
         warm.take_over(model, follow)
         warm.learn_words(model, follow, made.buckets[0].source, WORD_STEPS, seed)
     train(model, made, work / f"{name}.pt", steps, seed, not float32, rates, follow, not adamw, batch)
