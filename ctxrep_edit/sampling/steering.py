@@ -22,6 +22,7 @@ from ctxrep_edit.repulsion.bank import Memory, Place
 from ctxrep_edit.repulsion.hooks import repelled
 from ctxrep_edit.repulsion.tokens import Part
 from ctxrep_edit.sampling.noise import Drawn, Noise, between
+from ctxrep_edit.sampling.traces import left_trace
 from ctxrep_edit.settings import is_number
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def likened(strategy: Strategy, like: Any, spread: Any, group: Any) -> Strategy:
         if spread is not None:
             raise InputError(f"spread is {spread!r}, but says how far from like= the edits may be: give like, too.")
         return strategy
-    if not hasattr(like, "trace"):
+    if not left_trace(like):
         raise InputError(f"like is {like!r}, but must be an edit of such a set: edits[2].")
     spread = 0.3 if spread is None else spread
     if not (is_number(spread) and 0 <= spread <= 1):

@@ -195,6 +195,7 @@ def test_like_beside_what_it_does_not_go_with(pipeline: Any, picture: Image.Imag
     liked = made(picture, pipeline)[1]
     for options, why in [
         ({"like": picture}, "must be an edit of such a set"),
+        ({"like": np.zeros((8, 8, 3))}, "must be an edit of such a set"),
         ({"spread": 0.5}, "says how far from like= the edits may be: give like, too"),
         ({"like": liked, "strength": 0}, "which strength 0 switches off"),
         ({"like": liked, "strategy": "cads", "repulsion": None}, "but the strategy is cads: leave one of them out"),
