@@ -105,15 +105,19 @@ def test_the_decoder_learns_to_show_what_the_shared_one_shows(tiny, seen, tmp_pa
                 raise KeyboardInterrupt
             return Batch(many, many, torch.zeros(2), torch.zeros(2, dtype=torch.bool))
 
+    def apart(made) -> float:
+        with torch.no_grad():
+            shown = qwen_autoencoder.inner(made, latents)
+        return float((shown - tiny.decode(latents).sample).square().mean())
+
     def train(file: str, pairs: Always) -> tuple[float, torch.Tensor]:
         torch.manual_seed(0)
         made = qwen_autoencoder.build(tiny)
         before = {name: part.clone() for name, part in made.state_dict().items()}
-        error = [(qwen_autoencoder.inner(made, latents) - tiny.decode(latents).sample).square().mean()]
+        error = apart(made)
         qwen_decoder.train_decoder(made, tiny, pairs, tmp_path / file, 8, 0)
-        error += [(qwen_autoencoder.inner(made, latents) - tiny.decode(latents).sample).square().mean()]
         assert all(torch.equal(before[name], x) for name, x in made.state_dict().items() if name.startswith("encoder"))
-        return float(error[1] / error[0]), torch.cat([p.flatten() for p in qwen_autoencoder.learned(made)])
+        return apart(made) / error, torch.cat([p.flatten() for p in qwen_autoencoder.learned(made)])
 
     better, whole = train("whole.pt", Always())
     assert better < 0.5
@@ -140,9 +144,9 @@ def test_the_pipeline_asks_the_transformer_what_training_asks_it(model, vae, tin
     phrase = torch.tensor([text.corpus().index(PHRASE)])
     velocity = model.velocity(noise, source, torch.ones(1), phrase)
     looked = pipe.processor(text=[vision.TEMPLATE.format(PHRASE)], images=[picture], return_tensors="pt")
-    process = pipe.processor.image_processor
-    height, width = (int(side) * vision.PATCH for side in looked["image_grid_thw"][0, 1:])
-    exact = torch.nn.functional.interpolate(to_tensor(picture) * 2 - 1, (height, width), mode="bicubic", antialias=True)
+    high, wide = (int(side) // vision.MERGED for side in looked["image_grid_thw"][0, 1:])
+    patches = looked["pixel_values"].reshape(high, wide, 2, 2, 3, 2, vision.PATCH, vision.PATCH)[:, :, :, :, :, 0]
+    exact = patches.permute(4, 0, 2, 5, 1, 3, 6).reshape(1, 3, high * 16, wide * 16)
     ours, _ = model.words(exact, phrase)
     handle.remove()
     theirs, asked = calls[0], calls[1]
@@ -153,8 +157,7 @@ def test_the_pipeline_asks_the_transformer_what_training_asks_it(model, vae, tin
     words = theirs["encoder_hidden_states"]
     near = (asked["encoder_hidden_states"][:, real] - words).abs().mean()
     assert near < 0.03  # it sees what the latents hold
-    assert torch.allclose(ours[:, real], words, atol=5e-3)  # and here the picture itself
-    assert process.patch_size == vision.PATCH
+    assert torch.allclose(ours[:, real], words, atol=1e-4)  # and here the picture itself
     stepped = noise - velocity  # from noise alone to none
     made = QwenImageEditPipeline._unpack_latents(told, 896, 1152, 64)[:, :, 0]
     assert torch.allclose(stepped, made, atol=1e-2)
@@ -213,7 +216,7 @@ def test_the_encoder_learns_what_its_teacher_says(teacher, tiny, seen, capsys) -
 
     before = error()
     warm.learn_words(made, teacher, sources, 6, 0)
-    assert error() < 0.5 * before
+    assert error() < 0.75 * before
 
 
 def test_a_teacher_is_what_is_aimed_at(teacher) -> None:
