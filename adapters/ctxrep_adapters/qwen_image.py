@@ -13,6 +13,7 @@ from ctxrep_adapters.shared import (
     mask_of,
     of_its_own_size,
     one_list,
+    resized,
     words_before,
 )
 
@@ -60,17 +61,17 @@ class QwenImageEdit(VideoAutoencoder):
         return scaled.to(pipeline.vae.dtype)
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
-        from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
-
-        wide, high, _ = pipeline_qwenimage_edit.calculate_dimensions(AREA, width / height)
         unit = pipeline.vae_scale_factor * 2
-        return int(wide) // unit * unit, int(high) // unit * unit
+        wide, high = _seen(width, height)
+        return wide // unit * unit, high // unit * unit
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
-        return {**asked(request, request.image), "negative_prompt": " "}
+        unit = pipeline.vae_scale_factor * 2  # of the big models it divides every size at which they look at a picture
+        fits = all(side % unit == 0 for side in _seen(*request.image.size))
+        return {**asked(request, request.image if fits else resized(request)), "negative_prompt": " "}
 
 
 class QwenImageEditPlus(QwenImageEdit):
@@ -95,6 +96,14 @@ class QwenImageEditInpaint(QwenImageEdit):
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         out = asked(request, of_its_own_size(self, pipeline, request), sized=False)
         return {**out, "negative_prompt": " ", "mask_image": mask_of(pipeline, request)}
+
+
+def _seen(width: int, height: int) -> tuple[int, int]:
+    """At which the pipelines look at a picture of that size."""
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+
+    wide, high, _ = pipeline_qwenimage_edit.calculate_dimensions(AREA, width / height)
+    return int(wide), int(high)
 
 
 @hookimpl

@@ -25,8 +25,9 @@ class Profile:
     """What a model folder may state about itself in `ctxrep.json`.
 
     sizes: (width, height) in pixels that the model edits at; empty: the adapter decides. call: default arguments of
-    the pipeline. repulsion: settings that differ from the adapter's defaults. calibrated: where they were measured on
-    this very model, when and how. files: from which all of this was read; it is not stated itself.
+    the pipeline; None for one that the adapter gives and this model does without. repulsion: settings that differ from
+    the adapter's defaults. calibrated: where they were measured on this very model, when and how. files: from which all
+    of this was read; it is not stated itself.
     """
 
     sizes: tuple[tuple[int, int], ...] = ()

@@ -135,6 +135,8 @@ class Plan:
         if key not in self._derived:
             batch = replace(self.request, instruction=key[1], generators=particles.generators(seeds))
             asked = self.adapter.arguments(self.pipeline, batch)
+            left_out = {name for name, stated in self.defaults.items() if stated is None}
+            asked = {name: said for name, said in asked.items() if name not in left_out}
             check_claimed(asked, self.options)
             self._derived[key] = batch, call_arguments({**self.defaults, **asked}, self.options, len(seeds))
             self.adapter.check_call(self.pipeline, self._derived[key][1], self.options)

@@ -32,11 +32,12 @@ class RightAnswer(Check):
 
     def verdicts(self, case: Case) -> Sequence[Verdict]:
         from ctxrep_plugins.nano.world import understand
-        from ctxrep_plugins.nano.world.judge import Judge
+        from ctxrep_plugins.nano.world.judge import Judge, of_the_world
 
         self.prepare()
-        picture, judges, verdicts = case.source[0].permute(1, 2, 0).numpy(), dict[str, Judge](), list[Verdict]()
-        for edit, words in zip(case.edits, case.instructions, strict=True):
+        picture = of_the_world(case.source)[0].permute(1, 2, 0).numpy()
+        judges, verdicts = dict[str, Judge](), list[Verdict]()
+        for edit, words in zip(of_the_world(case.edits), case.instructions, strict=True):
             asked = understand(words)
             if asked is None:
                 why = f"what a right answer to {words!r} is, the world of the embedded models does not say"

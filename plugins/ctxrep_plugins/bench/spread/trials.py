@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ctxrep_plugins.bench.spread.methods import Method
 from ctxrep_plugins.bench.tasks import Task
-from ctxrep_plugins.nano.world.judge import Judge
+from ctxrep_plugins.nano.world.judge import Judge, of_the_world
 from PIL import Image
 
 from ctxrep_edit import DEFAULT_CHECKS, EditSet, adapter_for, diverse_edit, lpips_maps, to_tensor
@@ -87,7 +87,7 @@ def _counted(pipeline: Any) -> Iterator[Counter[str]]:
 
 def _score(task: Task, how: Method, edits: EditSet, pipeline: Any, evaluations: float) -> Trial:
     judge = Judge(task.request.edit, task.picture, pipeline)
-    images = torch.cat([to_tensor(image) for image in edits.images])  # (n, 3, h, w)
+    images = of_the_world(torch.cat([to_tensor(image) for image in edits.images]))  # (n, 3, h, w)
     rulings = [judge(image) for image in images]
     admitted = task.request.answers
     right = Counter(r.answer for r in rulings if r.right and r.answer in admitted)

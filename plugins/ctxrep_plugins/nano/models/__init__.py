@@ -9,11 +9,15 @@ if TYPE_CHECKING:
 
 
 def untrained(name: str) -> Model:
-    """`kontext-nano` or `sd3-nano`, its weights drawn from torch's generator."""
+    """`kontext-nano`, `sd3-nano` or `qwen-nano`, its weights drawn from torch's generator."""
     if name == "kontext-nano":
         from ctxrep_plugins.nano.models.kontext import Kontext
 
         return Kontext()
+    if name == "qwen-nano":
+        from ctxrep_plugins.nano.models.qwen import Qwen
+
+        return Qwen()
     from ctxrep_plugins.nano.models.sd3 import Sd3
 
     return Sd3()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ctxrep_plugins.nano.world.photos import BUCKETS
-from diffusers import AutoencoderTiny, DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline, ModelMixin
 from torch import Tensor, nn
 
 from ctxrep_edit import encode_json, load_pipeline
@@ -26,22 +27,30 @@ class Model(nn.Module):
     """What tuning found better than the family's defaults."""
     call: ClassVar[Mapping[str, object]] = {}
     """Arguments of the pipeline's call, beside the number of steps."""
+    buckets: ClassVar[tuple[tuple[int, int], ...]] = BUCKETS
+    """(height, width) in pixels of the world: the first ones, as many as the model knows."""
+    zoom: ClassVar[int] = 1
+    """Pixels of its pictures, a side, that show one pixel of the world."""
+    halved: ClassVar[tuple[str, ...]] = ("transformer",)
+    """Parts of the pipeline that are stored in half precision, to keep the wheel small."""
+
+    def see(self, vae: AutoencoderTiny) -> None:
+        """Told once before training whose latents it is trained on."""
 
     @abstractmethod
     def velocity(self, noisy: Tensor, source: Tensor, sigma: Tensor, phrase: Tensor) -> Tensor:
         """Predicted noise minus clean latents; `noisy`, `source` and the result (n, 16, h, w), `sigma` (n,)."""
 
     @abstractmethod
-    def pipeline(self, vae: AutoencoderTiny) -> DiffusionPipeline:
+    def pipeline(self, vae: ModelMixin) -> DiffusionPipeline:
         """The diffusers pipeline around the model."""
 
-    def load(self, folder: Path) -> AutoencoderTiny:
+    def load(self, folder: Path) -> Any:
         """Takes over the weights of the pipeline in `folder`, and returns its autoencoder."""
         trained = load_pipeline(str(folder), progress=False)
         for name, part in self.named_children():
             part.load_state_dict(getattr(trained, name).state_dict())
-        vae: AutoencoderTiny = trained.vae
-        return vae
+        return trained.vae
 
     def blocks(self) -> Iterator[nn.Module]:
         """The transformer's blocks."""
@@ -57,14 +66,14 @@ class Model(nn.Module):
                     yield parameter
 
 
-def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
-    """The pipeline's folder, the transformer in half precision to keep the wheel small."""
+def save(model: Model, vae: ModelMixin, folder: Path) -> None:
+    """The pipeline's folder."""
     model.pipeline(vae).save_pretrained(folder, safe_serialization=True)
-    half = type(model.transformer).from_config(model.transformer.config)
-    half.load_state_dict(model.transformer.state_dict())
-    half.half().save_pretrained(folder / "transformer", safe_serialization=True)
+    for name in model.halved:
+        part = vae if name == "vae" else getattr(model, name)
+        copy.deepcopy(part).half().save_pretrained(folder / name, safe_serialization=True)
     stated = {
-        "sizes": [(w, h) for h, w in BUCKETS],
+        "sizes": [(w * model.zoom, h * model.zoom) for h, w in model.buckets],
         "call": {"num_inference_steps": STEPS, **model.call},
         "repulsion": model.repulsion,
     }

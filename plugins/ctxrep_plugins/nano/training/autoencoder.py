@@ -72,8 +72,8 @@ def fit_encoder(vae: AutoencoderTiny, pictures: Sequence[np.ndarray], seed: int)
 
 
 def rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate: a warm-up over 100 steps, a plateau, a straight line to 0 from 65 % on."""
-    return min((step + 1) / 100, 1.0, (steps - step) / (0.35 * steps))
+    """Share of the peak learning rate: up for 100 steps or a twentieth, level, and from 65 % on straight to 0."""
+    return min((step + 1) / min(100, 0.05 * steps), 1.0, (steps - step) / (0.35 * steps))
 
 
 def train_decoder(

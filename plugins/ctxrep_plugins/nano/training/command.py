@@ -11,17 +11,23 @@ from pathlib import Path
 import click
 import torch
 from ctxrep_plugins.nano import models
+from ctxrep_plugins.nano.models import qwen_autoencoder
 from ctxrep_plugins.nano.models.autoencoder import build
+from ctxrep_plugins.nano.models.kontext import Kontext
 from ctxrep_plugins.nano.models.model import save
-from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.models.qwen import Qwen
+from ctxrep_plugins.nano.training import autoencoder, warm
 from ctxrep_plugins.nano.training.pairs import Pairs
-from ctxrep_plugins.nano.training.transformer import train
+from ctxrep_plugins.nano.training.qwen_decoder import train_decoder
+from ctxrep_plugins.nano.training.transformer import BATCH, train
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny
 
+WORD_STEPS = 250  # of qwen-nano's text encoder alone
+
 
 @click.command(context_settings={"show_default": True})
-@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano"]))
+@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano", "qwen-nano"]))
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
 @click.option(
@@ -37,24 +43,46 @@ from diffusers import AutoencoderTiny
 @click.option("--rates", default=1.0, help="Share of the peak learning rates; less than 1 suits --start.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
+@click.option("--batch", default=BATCH, help="Pairs a step.")
 @click.option("--float32", is_flag=True, help="No bfloat16: faster on a CPU whose matrix units do not know it.")
+@click.option("--adamw", is_flag=True, help="No Muon, which works in bfloat16 even with --float32.")
+@click.option(
+    "--teacher", type=click.Path(exists=True, path_type=Path),
+    help="Folder of a kontext-nano to follow; qwen-nano takes over its autoencoder and, without --start, its weights.",
+)  # fmt: skip
 def main(
     name: str, folder: Path, work: Path, start: Path | None, taken: Path | None, out: Path, decoder_steps: int,
-    steps: int, rates: float, pairs: int, seed: int, float32: bool,
+    steps: int, rates: float, pairs: int, seed: int, batch: int, float32: bool, adamw: bool, teacher: Path | None,
 ) -> None:  # fmt: skip
     """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
     model = models.untrained(name)
-    if start is not None:
-        vae = model.load(start)
+    follow = None
+    loaded = None if start is None else model.load(start)
+    if teacher is not None:
+        follow = Kontext()
+        vae = follow.load(teacher)
+        follow.eval().requires_grad_(False)
+    elif isinstance(loaded, AutoencoderTiny):
+        vae = loaded
     elif taken is not None:
         vae = AutoencoderTiny.from_pretrained(taken, subfolder="vae")
     else:
         vae = build()
         autoencoder.fit_encoder(vae, pictures, seed)
         autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
-    train(model, Pairs(pictures, vae, pairs, work, seed), work / f"{name}.pt", steps, seed, not float32, rates)
-    save(model, vae, out / name)
+    model.see(vae)
+    made = Pairs(pictures, vae, pairs, work, seed, model.buckets)
+    begun = (work / f"{name}.pt").exists()
+    if isinstance(model, Qwen) and follow is not None and start is None and not begun:
+        warm.take_over(model, follow)
+        warm.learn_words(model, follow, made.buckets[0].source, WORD_STEPS, seed)
+    train(model, made, work / f"{name}.pt", steps, seed, not float32, rates, follow, not adamw, batch)
+    shown = vae
+    if isinstance(model, Qwen):
+        shown = qwen_autoencoder.build(vae)
+        train_decoder(shown, vae, made, work / f"{name}-decoder.pt", decoder_steps, seed)
+    save(model, shown, out / name)
     print(f"The pipeline is in {out / name}")

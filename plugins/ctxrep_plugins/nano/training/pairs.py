@@ -42,9 +42,13 @@ class Batch:
 class Pairs:
     """`count` pairs, in buckets of one size each; made once and kept in `folder`."""
 
-    def __init__(self, pictures: Sequence[np.ndarray], vae: AutoencoderTiny, count: int, folder: Path, seed: int):
+    def __init__(
+        self, pictures: Sequence[np.ndarray], vae: AutoencoderTiny, count: int, folder: Path, seed: int,
+        sizes: Sequence[tuple[int, int]] = photos.BUCKETS,
+    ):  # fmt: skip
+        """sizes: the first of `photos.BUCKETS`, as many as the model knows."""
         self.buckets: list[Batch] = []
-        for index, (bucket, share) in enumerate(zip(photos.BUCKETS, SHARE, strict=True)):
+        for index, (bucket, share) in enumerate(zip(sizes, SHARE, strict=False)):
             file = folder / f"pairs-{seed}-{count}-{index}.pt"
             if not file.exists():
                 made = _make(pictures, vae, int(count * share), bucket, np.random.default_rng([seed, 3, index]))
@@ -54,7 +58,8 @@ class Pairs:
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """`size` pairs of one bucket, the evenly drawn ones last."""
-        bucket = self.buckets[rng.choice(len(SHARE), p=SHARE)]
+        shares = np.array(SHARE[: len(self.buckets)])
+        bucket = self.buckets[rng.choice(len(shares), p=shares / shares.sum())]
         evenly = bucket.even.nonzero()[:, 0].numpy()
         usual = (~bucket.even).nonzero()[:, 0].numpy()
         count = round(size * EVEN)

@@ -30,8 +30,10 @@ def _exact_attention() -> None:
     torch.nn.functional.scaled_dot_product_attention = attention
 
 
-def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
+def loss(model: Model, batch: Batch, generator: torch.Generator, teacher: Model | None = None) -> Tensor:
     """Rectified-flow loss, heavier where the target differs from the source; a scalar.
+
+    With a `teacher` the aim is what it predicts, which is the mean of the aims that the pairs give.
 
     Pairs whose answers were drawn evenly come with little noise only, where the noisy picture shows already which
     answer it will be. So rare answers are drawn as well as typical ones, and not more often.
@@ -44,15 +46,25 @@ def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
     sigma = torch.where(batch.even & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
     noise = torch.randn(target.shape, generator=generator)
     s = sigma[:, None, None, None]
-    predicted = model.velocity((1 - s) * target + s * noise, source, sigma, batch.phrase).float()
+    asked = (1 - s) * target + s * noise, source, sigma, batch.phrase
+    predicted = model.velocity(*asked).float()
+    aim = noise - target
+    if teacher is not None:
+        with torch.no_grad():
+            aim = teacher.velocity(*asked).float()
     changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
     weight = 1 + 3 * changed
-    error = (predicted - (noise - target)).square().mean(1, keepdim=True)
+    error = (predicted - aim).square().mean(1, keepdim=True)
     return (weight * error).mean() / weight.mean()
 
 
-def optimisers(model: Model) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for the rest; each rate is scaled per step."""
+def optimisers(model: Model, muon: bool = True) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for the rest; each rate is scaled per step.
+
+    muon: without it AdamW for the matrices too. Its own work is in bfloat16, slow on a CPU that has no such units.
+    """
+    if not muon:
+        return [torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))]
     matrices = list(model.matrices())
     known = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in known]
@@ -63,13 +75,16 @@ def optimisers(model: Model) -> list[torch.optim.Optimizer]:
 
 
 def train(
-    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0
-) -> None:
+    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0,
+    teacher: Model | None = None, muon: bool = True, size: int = BATCH,
+) -> None:  # fmt: skip
     """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
 
-    mixed: under autocast to bfloat16. rates: share of the peak learning rates.
+    mixed: under autocast to bfloat16. rates: share of the peak learning rates. teacher: as in `loss`. muon:
+    as in `optimisers`. size: pairs a step.
     """
-    everything = optimisers(model)
+    everything = optimisers(model, muon)
+    peaks = [optimiser.param_groups[0]["lr"] for optimiser in everything]
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
     start = 0
     if checkpoint.exists():
@@ -85,11 +100,11 @@ def train(
     smooth, began = None, time.monotonic()
     for step in range(start, steps):
         scale = rates * autoencoder.rate(step, steps)
-        for peak, optimiser in zip((MATRIX_RATE, PEAK_RATE), everything, strict=True):
+        for peak, optimiser in zip(peaks, everything, strict=True):
             optimiser.param_groups[0]["lr"] = peak * scale
-        batch = pairs.batch(BATCH, np.random.default_rng([seed, 4, step]))
+        batch = pairs.batch(size, np.random.default_rng([seed, 4, step]))
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
+            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step), teacher)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in everything:
@@ -99,9 +114,9 @@ def train(
         for name, current in model.state_dict().items():
             average[name].lerp_(current, 1 - decay) if current.is_floating_point() else average[name].copy_(current)
         smooth = value.item() if smooth is None else 0.98 * smooth + 0.02 * value.item()
-        if step % 50 == 49:
+        if step % 10 == 9:
             print(f"transformer {step + 1}/{steps}  loss {smooth:.4f}  {time.monotonic() - began:.0f} s", flush=True)
-        if step % 250 == 249 or step == steps - 1:
+        if step % 100 == 99 or step == steps - 1:
             state = {"model": model.state_dict(), "average": average, "step": step + 1}
             state["optimisers"] = [optimiser.state_dict() for optimiser in everything]
             torch.save(state, checkpoint.with_suffix(".part"))

@@ -2,7 +2,8 @@
 
 Every right answer is computed exactly and sent through the model's own autoencoder, which no latent model can beat. An
 edit is compared with each of them inside and outside the region that the answer changes, as a whole and patch by patch:
-half a sticker, a second sticker, a broken frame or a shifted picture fail.
+half a sticker, a second sticker, a broken frame or a shifted picture fail. Pictures of a model that shows each pixel of
+the world as a square of many are averaged first.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ctxrep_plugins.nano.world import Answer, Edit, Picture, render
+from ctxrep_plugins.nano.world.photos import BUCKETS
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from ctxrep_edit import round_trip
+from ctxrep_edit import load_pipeline, round_trip
 
 INSIDE = 0.09  # root mean square error that is allowed inside the region, of values in [0, 1]
 OUTSIDE = 0.05  # the same outside
@@ -46,12 +49,12 @@ class Judge:
         targets = np.stack([render(edit, picture, answer) for answer in self.answers])
         exact = torch.from_numpy(targets).permute(0, 3, 1, 2)  # (k, 3, h, w)
         source = torch.from_numpy(picture).permute(2, 0, 1)[None]  # (1, 3, h, w)
-        self.targets = round_trip(pipeline, exact)  # (k, 3, h, w)
+        self.targets = _shown(pipeline, exact)  # (k, 3, h, w)
         changed = ((exact - source).abs().amax(1, keepdim=True) > 1 / 255).float()
         self.regions = F.max_pool2d(changed, 3, 1, 1)  # (k, 1, h, w)
 
     def __call__(self, image: Tensor) -> Ruling:
-        """Rules on `image`, (3, h, w) in [0, 1]."""
+        """Rules on `image`, (3, h, w) in [0, 1], of the world's size."""
         error = (image - self.targets).square().mean(1, keepdim=True)  # (k, 1, h, w)
         inside, outside = self.regions, 1 - self.regions
         worst = torch.stack(
@@ -64,6 +67,21 @@ class Judge:
         ).amax(0)  # (k,) 1 is the limit
         best = int(worst.argmin())
         return Ruling(self.answers[best], float(worst[best]), self.regions[best, 0] > 0)
+
+
+def of_the_world(pictures: Tensor) -> Tensor:
+    """Pictures, (n, 3, zoom * h, zoom * w), at a size of the world's, (n, 3, h, w); as they are where they fit none."""
+    height, width = pictures.shape[-2:]
+    zoom = next((height // h for h, w in BUCKETS if height % h == 0 and height * w == width * h), 1)
+    return F.avg_pool2d(pictures, zoom)
+
+
+def _shown(pipeline: Any, exact: Tensor) -> Tensor:
+    """Pictures of the world as the autoencoder shows them, both (k, 3, h, w). That of qwen-nano takes a megapixel:
+    the one that it was taught to follow stands in."""
+    if not isinstance(pipeline.vae, AutoencoderTiny):
+        pipeline = load_pipeline("kontext-nano", progress=False)
+    return round_trip(pipeline, exact)
 
 
 def _share(error: Tensor, where: Tensor) -> Tensor:
