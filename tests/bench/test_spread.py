@@ -1,6 +1,7 @@
 """`ctxrep-edit bench spread`: it resumes, and what goes wrong in one method stays there."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 from ctxrep_plugins.bench.spread.results import VERSION
 from PIL import Image
 
-from ctxrep_edit import Strategy, cli
+from ctxrep_edit import Strategy, cli, load_pipeline
 
 
 class Fails(Strategy):
@@ -67,9 +68,10 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert "is no file of trials" in other.stderr
 
 
-def test_steps_and_oversampling_are_counted(tmp_path: Path) -> None:
+def test_steps_and_oversampling_are_counted_on_a_model_of_ones_own(tmp_path: Path) -> None:
+    shutil.copytree(load_pipeline("kontext-nano", progress=False).config._name_or_path, tmp_path / "mine")
     methods = ["--method", "plain", "--method", "contextual*1", "--method", "contextual*3/pooled:0.5"]
-    result = spread(*methods, "--steps", "4", "--json")
+    result = spread(*methods, "--model", tmp_path / "mine", "--steps", "4", "--json")
     assert result.exit_code == 0, result.output
     plain, one, three = json.loads(result.stdout)
     assert (three["method"], three["family"]) == ("contextual*3/pooled:0.5", "contextual*3/pooled")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from ctxrep_plugins.nano import world
 from ctxrep_plugins.nano.world import photos
+
+from ctxrep_edit import Uncalibrated
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,12 @@ def tasks(pictures: Sequence[np.ndarray], count: int, seed: int, first: int = 0)
             for pinned in (False, True):
                 choices = list(world.requests(edit, pinned))
                 yield Task(photo, picture, choices[rng.integers(len(choices))], int(rng.integers(2**31)))
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """In it a warning is an error, as no figure would tell of it; but not that of a model that nobody calibrated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", Uncalibrated)
+        yield

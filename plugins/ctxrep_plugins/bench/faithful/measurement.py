@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ctxrep_plugins.bench.tasks import Task, tasks
+from ctxrep_plugins.bench.tasks import Task, strictly, tasks
 from ctxrep_plugins.nano import world
 from ctxrep_plugins.nano.right_answer import RightAnswer
 from ctxrep_plugins.nano.world import faults, photos
@@ -136,8 +135,7 @@ def _sampled(found: Findings, pipeline: Any, crop: Crop, task: Task) -> None:
 
 def _made(pipeline: Any, task: Task, **options: Any) -> Tensor:
     """SIZE edits by the model: (SIZE, 3, h, w)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with strictly():
         edits = diverse_edit(
             task.picture, task.request.text, SIZE, pipeline=pipeline, seed=task.seed, progress=False, **options
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from ctxrep_plugins.bench.spread.methods import Method
-from ctxrep_plugins.bench.tasks import Task
+from ctxrep_plugins.bench.tasks import Task, strictly
 from ctxrep_plugins.nano.world.judge import Judge, of_the_world
 from PIL import Image
 
@@ -48,8 +47,7 @@ class Trial:
 
 def run(pipeline: Any, task: Task, how: Method, n: int, steps: int | None = None) -> Trial:
     """One task with one method; the seeds are the task's, whatever the method is. steps: of the sampler."""
-    with warnings.catch_warnings(), _counted(pipeline) as counter:
-        warnings.simplefilter("error")
+    with strictly(), _counted(pipeline) as counter:
         edits = diverse_edit(
             task.picture,
             task.request.text,
