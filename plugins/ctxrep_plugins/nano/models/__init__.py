@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def untrained(name: str) -> Model:
-    """`kontext-nano` or `sd3-nano`, its weights drawn from torch's generator."""
+    """`kontext-nano`, `sd3-nano` or `sd3-nano-turbo`, its weights drawn from torch's generator."""
     if name == "kontext-nano":
         from ctxrep_plugins.nano.models.kontext import Kontext
 
         return Kontext()
-    from ctxrep_plugins.nano.models.sd3 import Sd3
+    from ctxrep_plugins.nano.models.sd3 import Sd3, Sd3Turbo
 
-    return Sd3()
+    return Sd3Turbo() if name == "sd3-nano-turbo" else Sd3()

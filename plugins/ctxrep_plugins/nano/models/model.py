@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from ctxrep_edit import encode_json, load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
-STEPS = 12  # of the sampler
+STEPS = 12  # of the sampler, where a model says nothing else
 
 
 class Model(nn.Module):
     """A transformer and its text encoders, all that is trained together."""
 
     transformer: Any
+    steps: ClassVar[int] = STEPS
+    """Of the sampler."""
+    base: ClassVar[str] = ""
+    """The embedded model whose other parts it shares, so that its own folder holds the transformer alone."""
     repulsion: ClassVar[Mapping[str, object]] = {}
     """What tuning found better than the family's defaults."""
     call: ClassVar[Mapping[str, object]] = {}
@@ -59,17 +63,26 @@ class Model(nn.Module):
 
 def save(model: Model, vae: AutoencoderTiny, folder: Path) -> None:
     """The pipeline's folder, the transformer in half precision to keep the wheel small."""
-    model.pipeline(vae).save_pretrained(folder, safe_serialization=True)
+    pipeline = model.pipeline(vae)
+    if model.base:
+        pipeline.save_config(folder)
+    else:
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        _mend(folder / "vae" / "config.json")
     half = type(model.transformer).from_config(model.transformer.config)
     half.load_state_dict(model.transformer.state_dict())
     half.half().save_pretrained(folder / "transformer", safe_serialization=True)
     stated = {
         "sizes": [(w, h) for h, w in BUCKETS],
-        "call": {"num_inference_steps": STEPS, **model.call},
+        "call": {"num_inference_steps": model.steps, **model.call},
         "repulsion": model.repulsion,
+        **({"base": f"../{model.base}"} if model.base else {}),
     }
     (folder / "ctxrep.json").write_text(encode_json(stated) + "\n", "utf-8")
-    config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
+
+
+def _mend(config: Path) -> None:
+    """AutoencoderTiny writes one entry that it warns of when it reads it."""
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)
     entries.pop("_name_or_path", None)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 import torch
-from ctxrep_plugins.nano import models
+from ctxrep_plugins.nano import WEIGHTS, models
 from ctxrep_plugins.nano.models.autoencoder import build
 from ctxrep_plugins.nano.models.model import save
 from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.training.distilled import Ways, levels, step_loss
 from ctxrep_plugins.nano.training.pairs import Pairs
 from ctxrep_plugins.nano.training.transformer import train
 from ctxrep_plugins.nano.world import photos
@@ -21,11 +22,13 @@ from diffusers import AutoencoderTiny
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano"]))
+@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano", "sd3-nano-turbo"]))
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
 @click.option(
-    "--start", type=click.Path(exists=True, path_type=Path), help="Pipeline folder of the same NAME to train on from."
+    "--start",
+    type=click.Path(exists=True, path_type=Path),
+    help="Pipeline folder of the same NAME, or of the teacher, to train on from.",
 )
 @click.option(
     "--autoencoder", "taken", type=click.Path(exists=True, path_type=Path),
@@ -47,6 +50,15 @@ def main(
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
     model = models.untrained(name)
+    if model.base:
+        vae = model.load(start or WEIGHTS / model.base)
+        ways = Ways(pictures, model, vae, levels(model), pairs, work, seed)
+        model.requires_grad_(False)
+        model.transformer.requires_grad_(True)
+        train(model, ways, work / f"{name}.pt", steps, seed, not float32, rates, step_loss)
+        save(model, vae, out / name)
+        print(f"The transformer is in {out / name}")
+        return
     if start is not None:
         vae = model.load(start)
     elif taken is not None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ctxrep_plugins.nano.models.model import SHIFT, Model
 from ctxrep_plugins.nano.training import autoencoder
-from ctxrep_plugins.nano.training.pairs import Batch, Pairs
+from ctxrep_plugins.nano.training.pairs import Batch
 from torch import Tensor
 
 BATCH = 40
 MATRIX_RATE = 2e-3  # of Muon, for the matrices inside the blocks
 PEAK_RATE = 1.2e-3  # of AdamW, for all the rest
+LONG = 1500  # steps, for which compiling the blocks saves more than it costs
 SETTLED = 0.86  # share of noise below which the answer is settled
 
 
@@ -30,7 +32,7 @@ def _exact_attention() -> None:
     torch.nn.functional.scaled_dot_product_attention = attention
 
 
-def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
+def flow_loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
     """Rectified-flow loss, heavier where the target differs from the source; a scalar.
 
     Pairs whose answers were drawn evenly come with little noise only, where the noisy picture shows already which
@@ -45,10 +47,14 @@ def loss(model: Model, batch: Batch, generator: torch.Generator) -> Tensor:
     noise = torch.randn(target.shape, generator=generator)
     s = sigma[:, None, None, None]
     predicted = model.velocity((1 - s) * target + s * noise, source, sigma, batch.phrase).float()
+    return weighted(predicted - (noise - target), source, target)
+
+
+def weighted(error: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """The mean square of `error`, heavier where the target differs from the source; a scalar. (n, 16, h, w) each."""
     changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
     weight = 1 + 3 * changed
-    error = (predicted - (noise - target)).square().mean(1, keepdim=True)
-    return (weight * error).mean() / weight.mean()
+    return (weight * error.square().mean(1, keepdim=True)).mean() / weight.mean()
 
 
 def optimisers(model: Model) -> list[torch.optim.Optimizer]:
@@ -62,10 +68,19 @@ def optimisers(model: Model) -> list[torch.optim.Optimizer]:
     ]
 
 
+class Examples(Protocol):
+    """What a model is trained on."""
+
+    def batch(self, size: int, rng: np.random.Generator) -> Any:
+        """`size` of them, drawn with `rng`, as the loss takes them."""
+
+
 def train(
-    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0
-) -> None:
-    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
+    model: Model, pairs: Examples, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0,
+    loss: Callable[[Model, Any, torch.Generator], Tensor] = flow_loss,
+) -> None:  # fmt: skip
+    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it. What needs no gradient
+    stays.
 
     mixed: under autocast to bfloat16. rates: share of the peak learning rates.
     """
@@ -80,8 +95,9 @@ def train(
         for optimiser, saved in zip(everything, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     _exact_attention()
-    for block in model.blocks():
-        block.compile(dynamic=False)
+    if steps >= LONG:
+        for block in model.blocks():
+            block.compile(dynamic=False)
     smooth, began = None, time.monotonic()
     for step in range(start, steps):
         scale = rates * autoencoder.rate(step, steps)
