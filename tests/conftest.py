@@ -36,11 +36,11 @@ def pipeline(
     request: pytest.FixtureRequest, loaded: FluxKontextPipeline, folder: Path
 ) -> Iterator[FluxKontextPipeline]:
     """A pipeline of the test's own. Whatever the test does, no hook of ours may be left on it."""
-    parts = {**loaded.components, "transformer": copy.deepcopy(loaded.transformer)}
+    scheduler = type(loaded.scheduler).from_config(loaded.scheduler.config)  # at no step of another test's run
+    parts = {**loaded.components, "transformer": copy.deepcopy(loaded.transformer), "scheduler": scheduler}
     parts = {name: part for name, part in parts.items() if part is not None}
     made = request.param(**parts)
     made.register_to_config(_name_or_path=str(folder))
-    scheduler = made.scheduler
     yield made
     assert made.scheduler is scheduler
     for module in made.transformer.modules():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import check_guidance, of_scaled
+from ctxrep_adapters.shared import CAUTIOUS, check_guidance, of_scaled
 
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
@@ -22,7 +22,7 @@ SIDE, INSTRUCT_SIDE = 1024, 512  # pixels, of a square picture
 class _StableDiffusion3(Adapter):
     """The text stream is [CLIP tokens | T5 tokens]; the last block returns none.
 
-    The default is what suits sd3-nano (docs/sd3-nano.md); on the big models nothing was measured.
+    The default is a cautious one: nothing was measured on the trained models.
     """
 
     streams = {BLOCKS: ("text", "image")}
@@ -42,11 +42,8 @@ class _StableDiffusion3(Adapter):
             "all text tokens (Dahary et al. 2026, appendix A, who take steps=4, iterations=100 and guidance='both')",
         ),
     }
-    default = Repulsion(
-        scope="paper", strength=5.0, window=0.1, schedule="linear", keep_norm=False, anchor=True, oversample=2
-    )
+    default = CAUTIOUS
     guidance = ("unconditional", "conditional")
-    measured_on = "sd3-nano"
     may_lack = ("text_encoder_3", "tokenizer_3")
 
     def instruction(self, pipeline: Any, arguments: Mapping[str, Any]) -> torch.Tensor | None:
@@ -157,10 +154,17 @@ class ControlNetInpaint(_StableDiffusion3):
 
 
 class Instruct(_StableDiffusion3):
-    """`StableDiffusion3InstructPix2PixPipeline`, ours: guidance triples the batch, [all | source | none]."""
+    """`StableDiffusion3InstructPix2PixPipeline`, ours: guidance triples the batch, [all | source | none].
+
+    The default is what suits sd3-nano (docs/sd3-nano.md); on the big models nothing was measured.
+    """
 
     name = "sd3-instruct"
     pipelines = ("StableDiffusion3InstructPix2PixPipeline",)
+    default = Repulsion(
+        scope="paper", strength=5.0, window=0.1, schedule="linear", keep_norm=False, anchor=True, oversample=2
+    )
+    measured_on = "sd3-nano"
     guidance = ("conditional", "unconditional", "unconditional")
 
     def classes(self) -> Iterable[type]:
