@@ -31,8 +31,8 @@ def diverse_edit(
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
     repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
-    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
-    references: Sequence[ImageLike] = (), instruction_mask: Any = None,
+    spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None, steps: int | None = None,
+    mask: ImageLike | None = None, references: Sequence[ImageLike] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
     batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
@@ -55,6 +55,10 @@ def diverse_edit(
         `EditSet.more`; or pictures of the image's aspect that anybody made, where the adapter has a `pack`.
     like: an edit of an earlier set of this picture and instruction, of which these are to be variations. spread: how
         far from it they may be, 0 (the edit itself) to 1 (as without `like`); None: 0.3. See `EditSet.like`.
+    vary: values, such as ["red", "blue"], two at least and at most n, of which each edit is asked for one, in turn: the
+        value takes the place of "{}" in the instruction, or is put behind it and a comma. Each edit is made by itself,
+        by words of its own, and repelled from those before, whatever they were asked for; no more of them start than
+        are wanted, unless `oversample` says so.
     seed: of the first edit's noise, the others follow; None draws one. The same seed gives the same pictures on the
         same machine; without oversampling edit i starts from the same noise for any n.
     steps: of the sampler; None is the model's default. mask: where the edit is allowed, white (or, in a picture with
@@ -100,7 +104,7 @@ def diverse_edit(
         "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
         "restore": restore, "on_unfaithful": on_unfaithful, "distinct": distinct, "retries": retries,
         "batch_size": batch_size, "bank": bank, "group": group, "device": device, "dtype": dtype,
-        "options": pipeline_kwargs,
+        "vary": vary, "options": pipeline_kwargs,
     }  # fmt: skip
     return stream(
         asked, n, each=False, seed=seed, unlike=unlike, like=like, spread=spread, progress=progress, on_step=on_step,

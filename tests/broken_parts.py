@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ctxrep_edit import (
     Run,
     Strategy,
     Verdict,
+    repelled,
 )
 
 
@@ -104,6 +106,78 @@ class Forgetful(_Strategy):
     def sample(self, run: Run) -> Tensor:
         run.pipeline.transformer.transformer_blocks[0].register_forward_hook(lambda *_: None)
         return super().sample(run)
+
+
+# Strategies that steer
+
+
+class _Repelling(_Broken, Strategy):
+    """Candidates are pulled half of the way to the first."""
+
+    repels = True
+
+    def sample(self, run: Run) -> Tensor:
+        with self.repelled(run, bank=run.bank, ranks=run.ranks):
+            return run.call()
+
+    def repelled(self, run: Run, **options: Any) -> Any:
+        return repelled(
+            run.pipeline, run.settings, particles=run.n, instruction=run.instruction, adapter=run.adapter,
+            steer=self.steer, **options,
+        )  # fmt: skip
+
+    def steer(self, place: Any, parts: Any) -> Any:
+        return [replace(part, tokens=part.put(self.moved(part.selected))) for part in parts]
+
+    def moved(self, tokens: Tensor) -> Tensor:
+        return tokens.lerp(tokens[:1], 0.5)
+
+
+class Hoarding(_Repelling):
+    def sample(self, run: Run) -> Tensor:
+        with self.repelled(run, ranks=run.ranks):
+            return run.call()
+
+
+class Rankless(_Repelling):
+    def sample(self, run: Run) -> Tensor:
+        with self.repelled(run, bank=run.bank):
+            return run.call()
+
+
+class Boundless(_Repelling):
+    def moved(self, tokens: Tensor) -> Tensor:
+        return tokens / 0
+
+
+class Halved(_Repelling):
+    def steer(self, place: Any, parts: Any) -> Any:
+        return [replace(part, tokens=part.tokens.half()) for part in parts]
+
+
+class Everywhere(_Repelling):
+    def steer(self, place: Any, parts: Any) -> Any:
+        return [replace(part, tokens=self.moved(part.tokens)) for part in parts]
+
+
+class Motionless(_Repelling):
+    def moved(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+
+class Steered(_Repelling):
+    def steer(self, place: Any, parts: Any) -> Any:
+        for part in parts:
+            part.tokens.mul_(0.9)
+        return parts
+
+
+class Wilful(_Repelling):
+    calls = 0
+
+    def moved(self, tokens: Tensor) -> Tensor:
+        self.calls += 1
+        return tokens / self.calls
 
 
 # Checks

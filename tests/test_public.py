@@ -31,14 +31,15 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Strategy": "name summary strength repels sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks n",
     "Check": "name summary prepare verdicts",
-    "Case": "source edits mask instruction first_is_plain round_trip realign restore frames evidence",
+    "Case": "source edits mask instruction first_is_plain round_trip realign restore frames worded instructions "
+    "evidence",
     "Verdict": "kept measure value bound reason details fault word not_asked objects to_dict",
     "Embedder": "name summary apart embed",
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice checks",
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
     "active share",
-    "Edit": "image seed index verdicts strength region name trace label file faithful verdict lpips to_dict",
+    "Edit": "image seed index verdicts strength region name trace value label file faithful verdict lpips to_dict",
     "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked between like more "
     "images vendi vendi_in distinct distinct_in row sheet to_dict save load report index count",
 }
@@ -72,8 +73,8 @@ def test_a_name_that_is_not_there() -> None:
 
 
 KIT = """
-    AdapterConformance CheckConformance EmbedderConformance ExporterConformance PluginConformance StrategyConformance
-    case edit_set tiny_picture tiny_pipeline traces
+    AdapterConformance CheckConformance EmbedderConformance ExporterConformance PluginConformance SteeringConformance
+    StrategyConformance case edit_set tiny_picture tiny_pipeline traces
 """
 
 

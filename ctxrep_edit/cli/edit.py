@@ -58,6 +58,9 @@ SMALL = 2**28
     "--unlike-picture", "unlike", multiple=True, type=click.Path(path_type=Path),
     help="A picture of IMAGE that anybody made, to be repelled from; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--vary", help="Values such as red,blue,green: each edit is asked for one, at the {} in INSTRUCTION or behind it.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
@@ -88,7 +91,7 @@ SMALL = 2**28
 def edit(
     image: Path, instruction: str, out: Path, force: bool, compare: bool, as_json: bool, strength: str,
     seed: int | None, mask: Path | None, references: tuple[Path, ...], checks: tuple[str, ...], no_check: bool,
-    exporters: tuple[str, ...], keep_credits: bool, **options: Any,
+    exporters: tuple[str, ...], keep_credits: bool, vary: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Edit IMAGE as INSTRUCTION says, several times, each time differently.
 
@@ -118,6 +121,7 @@ def edit(
 
     options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
     options["batch_size"] = options["batch_size"] or "auto"
+    options["vary"] = None if vary is None else vary.split(",")
     place = Numbered(force, [path.expanduser() for path in (image, mask, *references) if path is not None])
     wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
     try:

@@ -29,14 +29,17 @@ def edits_table(sets: Mapping[str, EditSet]) -> Table:
 
     judged = any(edit.verdict for edits in sets.values() for edit in everyone(edits))
     origin = "file" if any(edit.name for edits in sets.values() for edit in everyone(edits)) else "seed"
+    valued = any(edit.value is not None for edits in sets.values() for edit in everyone(edits))
     table = Table(title=shown(next(iter(sets.values())).instruction), title_justify="left")
-    for heading in ("set",) * (len(sets) > 1) + ("edit", origin, "verdict") + ("measured", "value", "bound") * judged:
+    first = ("set",) * (len(sets) > 1) + ("edit", origin) + ("asked for",) * valued
+    for heading in first + ("verdict",) + ("measured", "value", "bound") * judged:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("value", "bound") else "left")
     for name, edits in sets.items():
         for edit in everyone(edits):
             cells = (
                 str(edit.index + 1),
                 shown(str(edit.name or edit.seed)),
+                *(shown(edit.value or "-"),) * valued,
                 _verdict(edit, edits),
                 *(_measured(edit) if judged else ()),
             )

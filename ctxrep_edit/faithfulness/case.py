@@ -23,7 +23,8 @@ class Case:
     round_trip: makes (1, 3, h, w), the source through the pipeline's autoencoder, which no edit can beat. realign:
     whether edits that came back shifted or zoomed are moved back before they are returned. restore: whether they get
     the source's own pixels back outside their region; that moves them back too. frames: of pictures that were given,
-    how each of them lay on the source, which is undone; empty for a pipeline's.
+    how each of them lay on the source, which is undone; empty for a pipeline's. worded: where each candidate of the set
+    is asked for in words of its own, these; `instructions` has those of the edits at hand.
     """
 
     source: torch.Tensor
@@ -35,8 +36,15 @@ class Case:
     realign: bool = False
     restore: bool = False
     frames: Sequence[Frame] = ()
+    worded: Sequence[str] = ()
 
     _register: Register | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def instructions(self) -> list[str]:
+        """What each edit is asked for: of most sets the instruction, n times."""
+        n = len(self.edits)
+        return [*self.worded[:n]] or [self.instruction] * n
 
     @cached_property
     def evidence(self) -> Evidence:

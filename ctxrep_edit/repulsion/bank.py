@@ -52,7 +52,8 @@ class Bank:
     on_disk: whether tokens lie in files that the system reads in as they are needed; these are in the folder for
     temporary files, without a name, and gone with the tokens. expected: how many candidates will be kept in all, where
     that is known; what they take is then foreseen, and said where it does not fit. spare: whether nothing needs them
-    yet, so that they are not noted where they would take more than `SPARE` of what is free.
+    yet, so that they are not noted where they would take more than `SPARE` of what is free. worded: whether candidates
+    are asked for in words of their own, so that they may have other numbers of text tokens; see `_worded`.
 
     Of candidates that are done the tokens are those that they went on with, after the repulsion of that block: set
     again, they give the candidate again. Of the turns before, in one call of the transformer, they are those before
@@ -72,6 +73,7 @@ class Bank:
     on_disk: bool = False
     expected: int = 0
     spare: bool = False
+    worded: bool = False
     _clean: Sequence[Tensor] = ()
     _noises: Sequence[Any] = ()
 
@@ -133,7 +135,7 @@ class Bank:
         others = {f"kept candidate {number}": memory for number, memory in self.kept.items()}
         for row in range(self.turn.start if self.turn else 0):
             others[f"particle {row}"] = self.passing[row]
-        rows = _at(place, others, parts)
+        rows = _at(place, others, parts, self.worded)
         joined, first = [], 0
         for part in parts:
             width = part.tokens.shape[2]
@@ -204,12 +206,24 @@ def _width(parts: Sequence[Part]) -> int:
     return max(part.tokens.shape[2] for part in parts)
 
 
-def _at(place: Place, others: Mapping[str, Memory], parts: Sequence[Part]) -> list[Tensor]:
+def _worded(row: Tensor, parts: Sequence[Part]) -> Tensor:
+    """What a candidate had that was asked for in other words, (tokens, dim), as if it had as many tokens of text as the
+    parts: the last ones are left out, or zeros come after them, which add nothing to a product. Those of the image are
+    as many for all, and come after the text's."""
+    image = parts[-1].length if len(parts) > 1 else 0
+    missing = sum(part.length for part in parts) - len(row)
+    text = row[: len(row) - image]  # (text, dim)
+    return row if missing == 0 else torch.cat([pad(text, (0, 0, 0, missing)), row[len(row) - image :]])
+
+
+def _at(place: Place, others: Mapping[str, Memory], parts: Sequence[Part], worded: bool) -> list[Tensor]:
     """What each of the others had there: (selected, dim), of all parts together."""
     shape = sum(part.length for part in parts), _width(parts)
     rows = []
     for name, memory in others.items():
         row = memory.get(place)  # (selected, dim)
+        if worded and row is not None:
+            row = _worded(row, parts)
         if row is None or row.shape != shape:
             had = f"{'none' if row is None else tuple(row.shape)} of {name}"
             raise RepulsionError(

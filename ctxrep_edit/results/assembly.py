@@ -16,7 +16,8 @@ from ctxrep_edit.results.edit import Edit
 from ctxrep_edit.results.editset import EditSet
 from ctxrep_edit.sampling.asked import OnUnfaithful
 from ctxrep_edit.sampling.candidates import Candidates
-from ctxrep_edit.sampling.traces import Trace, traces
+from ctxrep_edit.sampling.traces import Trace, trace_of
+from ctxrep_edit.sampling.varying import Wordings
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.continuing import Asked
@@ -32,6 +33,7 @@ def assemble(
     *,
     names: Sequence[str] | None = None,
     kind: Mapping[str, Any] = NONE,
+    wordings: Wordings | None = None,
     asked: Asked | None = None,
 ) -> EditSet:
     """The candidates as edits.
@@ -39,14 +41,17 @@ def assemble(
     Edits have the model's resolution in the aspect of `source`; restored ones have its size, and its transparency
     outside the region. allowed: the caller's mask at that size, of mode L, to whose very border edits are restored.
     names: of pictures that were given, which have no seeds. kind: what a run must share to be repelled from these.
-    asked: for what, so that more can be made.
+    wordings: what each was asked for; None: the instruction. asked: for what, so that more can be made.
     """
     case, size = found.case, (found.images.shape[3], found.images.shape[2])
-    left = [None] * len(found.seeds) if found.bank is None else traces(found.bank, range(len(found.seeds)), kind)
+    said = wordings or Wordings(case.instruction)
     edits = [
-        edit_of(found, i, source, allowed, name=None if names is None else names[i], trace=trace)
-        for i, trace in enumerate(left)
-    ]
+        edit_of(
+            found, i, source, allowed, name=None if names is None else names[i], value=said.value(i),
+            trace=None if found.bank is None else trace_of(found.bank, i, kind, said),
+        )
+        for i in range(len(found.seeds))
+    ]  # fmt: skip
     recipe = {**recipe, "size": list(size), "rounds": len(found.remade), "remade": found.remade}
     recipe |= {"batches": found.batches} if found.batches else {}
     recipe |= {"stopped": True} if found.stopped else {}
@@ -64,6 +69,7 @@ def edit_of(
     allowed: Image.Image | None = None,
     *,
     name: str | None = None,
+    value: str | None = None,
     trace: Trace | None = None,
 ) -> Edit:
     """Candidate number i as an edit; what `assemble` takes."""
@@ -83,7 +89,7 @@ def edit_of(
             where = ImageChops.darker(region, _enlarged(seen, whole.size))
         picture = restore(whole, picture, where)
     seed = found.seeds[i] if name is None else None
-    return Edit(picture, seed, i, verdicts, found.strengths[i], region, name or "", trace)
+    return Edit(picture, seed, i, verdicts, found.strengths[i], region, name or "", trace, value)
 
 
 def _restored(found: Candidates, allowed: Image.Image | None) -> bool:

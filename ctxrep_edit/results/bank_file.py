@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "2"
+FORMAT = "3"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 
@@ -51,7 +51,6 @@ def write_bank(edits: EditSet, file: Path) -> None:
         tensors[f"reference/{number}"] = _bytes(picture.image)
     if arguments.pop("pipeline", None) is not None:
         arguments["model"] = None  # it has no name by which it could be loaded again
-    kind: Mapping[str, Any] = {}
     for edit in edits:
         if edit.trace is None and asked.repels:
             raise InputError(
@@ -59,13 +58,13 @@ def write_bank(edits: EditSet, file: Path) -> None:
                 "the set with bank='memory' or 'disk'."
             )
         if edit.trace is not None:
-            kind = edit.trace.kind
             tensors |= {f"{edit.index}/{_name(place)}": tokens for place, tokens in edit.trace.memory.items()}
             tensors |= {} if edit.trace.clean is None else {f"{edit.index}/clean": edit.trace.clean}
     stated = {
         "arguments": {name: _plain(name, value) for name, value in arguments.items()},
         "seeds": [edit.seed for edit in edits], "credits": dict(source.credits), "next_seed": asked.next_seed,
-        "repels": asked.repels, "kind": dict(kind),
+        "repels": asked.repels,
+        "kinds": [dict(edit.trace.kind) if edit.trace else None for edit in edits],
         "noises": [edit.trace.noise if edit.trace else None for edit in edits],
     }  # fmt: skip
     # joined sets may hold one tensor twice, which a file may not
@@ -97,8 +96,8 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         arguments["references"] = tuple(_source(tensors[name], {}) for name in sorted(others))
         asked = Asked(arguments, stated["next_seed"], stated["repels"])
         own = [
-            replace(edit, trace=_trace(edit, tensors, stated["kind"], plain(noise)))
-            for edit, noise in zip(edits, stated["noises"], strict=True)
+            replace(edit, trace=_trace(edit, tensors, kind, plain(noise)))
+            for edit, kind, noise in zip(edits, stated["kinds"], stated["noises"], strict=True)
         ]
         return replace(edits, edits=tuple(own), asked=asked)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -139,6 +138,8 @@ def _plain(name: str, value: Any) -> Any:
     """An argument of `plan` as JSON takes it. Raises InputError for one that cannot be written."""
     if isinstance(value, Repulsion):
         return asdict(value)
+    if name == "vary" and value is not None:
+        return list(value)
     if name == "options":
         return {option: _plain(option, one) for option, one in value.items()}
     if name in NAMED:

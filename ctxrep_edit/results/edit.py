@@ -27,7 +27,8 @@ class Edit:
     name; empty where none was asked. strength: with which it was moved; 0 for a plain edit, None where the raw eta was
     given, and in a walk. region: white where the edit was allowed or found, of the image's size; None where no check
     looked. name: of the file that was given, else "". trace: by what others can be made unlike it, or steered by it;
-    not pickled, and None where nothing is known of it.
+    not pickled, and None where nothing is known of it. value: which of the values of `vary` it was asked for; None
+    without.
     """
 
     image: Image.Image
@@ -38,6 +39,7 @@ class Edit:
     region: Image.Image | None = None
     name: str = ""
     trace: Trace | None = None
+    value: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "trace": None}
@@ -49,8 +51,9 @@ class Edit:
 
     @property
     def label(self) -> str:
-        """What to call it: its file's name, its seed, or its number."""
-        return self.name or (f"edit {self.index + 1}" if self.seed is None else f"seed {self.seed}")
+        """What to call it: its file's name, or the value that it was asked for, if any, and its seed or its number."""
+        own = f"edit {self.index + 1}" if self.seed is None else f"seed {self.seed}"
+        return self.name or (own if self.value is None else f"{self.value}, {own}")
 
     @property
     def faithful(self) -> bool:
@@ -74,6 +77,7 @@ class Edit:
         """Everything but the pixels, as JSON takes it."""
         verdicts = {name: verdict.to_dict() for name, verdict in self.verdicts.items()}
         named = {"name": self.name} if self.name else {}
+        named |= {} if self.value is None else {"value": self.value}
         stated = {"index": self.index, "file": self.file, **named, "seed": self.seed, "strength": self.strength}
         return {**stated, "verdicts": verdicts}
 
@@ -99,4 +103,5 @@ def loaded(stated: Mapping[str, Any], folder: Path) -> Edit:
         stated["strength"],
         None,
         stated.get("name", ""),
+        value=stated.get("value"),
     )

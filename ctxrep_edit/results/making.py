@@ -33,7 +33,8 @@ class EditStream(Iterator[Edit]):
 
     def __init__(self, planned: Plan, arguments: Mapping[str, Any], each: bool) -> None:
         self._plan, self._arguments, self._each = planned, arguments, each
-        self._quiet = told_once(planned.pipeline, planned.arguments(planned.seeds))
+        calls = [planned.arguments(planned.seeds, number) for number in range(len(planned.wordings))]
+        self._quiet = told_once(planned.pipeline, calls)
         self._made = self._making()
         self._set: EditSet | None = None
 
@@ -94,7 +95,8 @@ class EditStream(Iterator[Edit]):
             again = found.again(self._plan.policy)
             done = [i for i in range(len(found.seeds)) if i not in told and i not in again]
             told.update(done)
-            return [edit_of(found, i, self._plan.source, self._plan.request.mask) for i in done]
+            value = self._plan.wordings.value
+            return [edit_of(found, i, self._plan.source, self._plan.request.mask, value=value(i)) for i in done]
 
     def _told(self, edit: Edit) -> Iterator[Edit]:
         notify("ctxrep_candidate_ready", edit=edit, n=len(self._plan.seeds))
@@ -108,7 +110,10 @@ class EditStream(Iterator[Edit]):
             recipe["agreed"] = found.distances.agreed
         asked = Asked(self._arguments, planned.next_seed, planned.settings.active and planned.strategy.repels)
         with on_the_cpu():
-            return assemble(found, planned.source, recipe, planned.request.mask, kind=planned.kind, asked=asked)
+            return assemble(
+                found, planned.source, recipe, planned.request.mask, kind=planned.kind, wordings=planned.wordings,
+                asked=asked,
+            )  # fmt: skip
 
 
 def on_the_cpu() -> torch.device:

@@ -32,6 +32,7 @@ def between(
             "way between the two."
         )
     asked, arguments = again(edits, int(count), pipeline)
+    arguments |= _in_words_of(ends[0])
     shares = [float(share) for share in np.linspace(0, 1 + float(beyond), int(count))]
     arguments |= {
         "strategy": Between(*ends, shares, asked.next_seed), "oversample": 1,
@@ -49,7 +50,15 @@ def like(edits: EditSet, edit: int | Edit, n: int, spread: float, pipeline: Any,
 
     liked = _named(edits, edit)
     asked, arguments = again(edits, n, pipeline)
+    arguments |= _in_words_of(liked)
     return diverse_edit(n=n, seed=asked.next_seed, like=liked, spread=spread, **arguments, **now)
+
+
+def _in_words_of(edit: Edit) -> dict[str, Any]:
+    """What is asked for to lean on it: of an edit of a set with `vary` its own words, which all share then."""
+    if edit.value is None or edit.trace is None:
+        return {}
+    return {"vary": None, "instruction": edit.trace.kind["instruction"]}
 
 
 def _named(edits: EditSet, named: int | Edit) -> Edit:

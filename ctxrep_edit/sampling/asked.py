@@ -129,8 +129,10 @@ def settings_asked(
     strength: float | str,
     scope: str | None,
     oversample: int | None,
+    apart: bool,
 ) -> Repulsion:
-    """The settings of the repulsion, complete; `settings` and what is said beside them, which wins."""
+    """The settings of the repulsion, complete; `settings` and what is said beside them, which wins. apart: whether each
+    candidate has words of its own; then no more start than are wanted, where nobody says otherwise."""
     if not strategy.repels and (settings, scope, oversample) != (None, None, None):
         raise InputError(
             f"The strategy {strategy.name} takes a strength only: leave scope, oversample and repulsion out."
@@ -142,6 +144,8 @@ def settings_asked(
         asked = replace(asked, scope=scope)
     if oversample is not None:
         asked = replace(asked, oversample=oversample)
+    if apart and asked.oversample is None:
+        asked = replace(asked, oversample=1)
     if strength is None:
         raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")
     if not isinstance(strength, str):
@@ -163,8 +167,9 @@ def check_batches(
     settings: Repulsion,
     adapter: Adapter,
     options: Mapping[str, Any],
+    apart: bool,
 ) -> int | None:
-    """How many candidates are made at once; None: as many as fit."""
+    """How many candidates are made at once; None: as many as fit. apart: whether each has words of its own."""
     if bank not in get_args(BankKind):
         raise InputError(f"bank is {bank!r}, but must be one of {', '.join(get_args(BankKind))}.")
     if batch_size != "auto" and not (is_count(batch_size) and batch_size <= n):
@@ -174,6 +179,10 @@ def check_batches(
         )
     asked = None if batch_size == "auto" else int(batch_size)
     why = one_batch(strategy, settings, options, n)
+    if apart and why:
+        raise InputError(f"With vary each candidate is made by itself, but {why}.")
+    if apart:
+        return 1
     if why is None:
         return asked
     if asked not in (None, n):

@@ -105,8 +105,10 @@ class Foresight:
         return [to_picture(picture, shape) for picture in decoded]
 
 
-def check_foreseen(pipeline: Any, adapter: Adapter) -> None:
-    """Raises InputError where no picture of the pipeline can be foreseen."""
+def check_foreseen(on_preview: OnPreview | None, pipeline: Any, adapter: Adapter) -> None:
+    """Raises InputError where pictures are to be foreseen, and none of the pipeline can be."""
+    if on_preview is None:
+        return
     if type(adapter).unpacked is Adapter.unpacked:
         raise InputError(
             f"on_preview: the adapter {adapter.name} of {type(pipeline).__name__} does not say how its latents are "

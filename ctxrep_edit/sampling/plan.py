@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctxrep_edit import __version__
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.faithfulness.judgement import checks_named
 from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, read_references, read_source, shrink_mask
@@ -40,10 +39,11 @@ from ctxrep_edit.sampling.asked import (
 from ctxrep_edit.sampling.defaults import left_open, origin_of
 from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
-from ctxrep_edit.sampling.provenance import provenance
+from ctxrep_edit.sampling.provenance import provenance, stated_of
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.sampling.steering import Steering, likened
 from ctxrep_edit.sampling.traces import bank_of, kind_of
+from ctxrep_edit.sampling.varying import Wordings, worded
 from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Plan:
     """What was asked for, with nothing left open.
 
     source: the picture, with what of it outlives the edit. request: what the particles of the whole set are to be;
-    its image is the source at its own size, its mask where the edit is allowed. seeds: one per particle. pipeline,
+    its image is the source at its own size, its mask where the edit is allowed. wordings: what each of them is asked
+    for, as its instruction has it or with a value of its own. seeds: one per particle. pipeline,
     adapter: loaded, and what knows it. strategy, settings: what moves the particles apart, and how. defaults,
     options: arguments of the pipeline's call that its model states, and that the caller gave. words: the text tokens
     that carry the instruction, where the caller said so. checks: what judges the edits. policy: what becomes of them.
@@ -74,6 +75,7 @@ class Plan:
 
     source: Source
     request: Request
+    wordings: Wordings
     seeds: tuple[int, ...]
     pipeline: Any
     adapter: Adapter
@@ -96,7 +98,9 @@ class Plan:
     progress: bool = True
     on_step: OnStep | None = None
     on_preview: OnPreview | None = None
-    _derived: dict[int, tuple[Request, dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
+    _derived: dict[tuple[int, str], tuple[Request, dict[str, Any]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def here(self) -> range:
@@ -121,19 +125,20 @@ class Plan:
         """The first one that no candidate of this plan starts from, whatever has to be made again."""
         return self.seeds[0] + self.settings.oversample * len(self.seeds) * (1 + self.policy.rounds)
 
-    def arguments(self, seeds: Sequence[int]) -> dict[str, Any]:
-        """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise.
+    def arguments(self, seeds: Sequence[int], number: int = 0) -> dict[str, Any]:
+        """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise, by
+        the words of that number.
 
-        What depends on the number of particles alone is derived once for each number. Raises InputError.
+        What depends on the number of particles and the words alone is derived once for each. Raises InputError.
         """
-        n = len(seeds)
-        if n not in self._derived:
-            batch = replace(self.request, generators=particles.generators(seeds))
+        key = len(seeds), self.wordings.said(number)
+        if key not in self._derived:
+            batch = replace(self.request, instruction=key[1], generators=particles.generators(seeds))
             asked = self.adapter.arguments(self.pipeline, batch)
             check_claimed(asked, self.options)
-            self._derived[n] = batch, call_arguments({**self.defaults, **asked}, self.options, n)
-            self.adapter.check_call(self.pipeline, self._derived[n][1], self.options)
-        batch, arguments = self._derived[n]
+            self._derived[key] = batch, call_arguments({**self.defaults, **asked}, self.options, len(seeds))
+            self.adapter.check_call(self.pipeline, self._derived[key][1], self.options)
+        batch, arguments = self._derived[key]
         for generator, seed in zip(batch.generators, seeds, strict=True):
             generator.manual_seed(seed)
         return dict(arguments)
@@ -144,8 +149,8 @@ def plan(
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
     strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
     repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
-    spread: float | None = None, seed: int | None = None, steps: int | None = None, mask: ImageLike | None = None,
-    references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
+    spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None, steps: int | None = None,
+    mask: ImageLike | None = None, references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
     batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
@@ -161,9 +166,10 @@ def plan(
     check_switches(realign=realign, restore=restore, progress=progress)
     check_told(on_step, on_preview)
     check_list(unlike)
+    wordings = worded(instruction, vary, n, batch_size, options, like=like, group=group)
     others = tuple(one.image for one in read_references(references))
     embedded = pipelines.embedded_model(model, pipeline)
-    also = embedded.checks if embedded is not None and embedded.knows(instruction) else ()
+    also = embedded.checks if embedded is not None and all(map(embedded.knows, wordings.all)) else ()
     mover, checks = likened(catalog.STRATEGIES.get(strategy), like, spread, group), checks_named(preserve, also)
     policy = Policy(on_unfaithful, distinct, retries).checked(checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
@@ -172,16 +178,15 @@ def plan(
     n, steps = int(n), None if steps is None else int(steps)
     # 2. The pipeline, and the adapter that knows it.
     given = pipeline
-    pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, instruction)
+    pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, wordings.all)
     check_references(others, pipeline, adapter)
-    if on_preview is not None:
-        check_foreseen(pipeline, adapter)
-    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample)
+    check_foreseen(on_preview, pipeline, adapter)
+    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample, len(wordings) > 1)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
-    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options)
+    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, len(wordings) > 1)
     check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
@@ -192,32 +197,32 @@ def plan(
     seeds = seeds if ranks is None else ranks.told(seeds)[0]
     request = Request(source, instruction, (), size, steps, allowed, others)
     check_options(pipeline, options, inspect.signature(plan).parameters)
-    words = words_given(instruction_mask, options)
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
-    recipe = _recipe(name, pipeline, mover, settings, request, n, options)
+    recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options)
     recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
     edits, shown = parted(unlike, source, size, pipeline, adapter)
     if unlike and not (settings.active and mover.repels):
         raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
-    told, kind = _bank(pipeline, adapter, mover, settings, request, edits, n, keep, on_disk=bank == "disk")
+    told, kind = _bank(pipeline, adapter, mover, settings, request, wordings, edits, n, keep, on_disk=bank == "disk")
     if told.kept or shown:
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
-        read, request, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options, words, tuple(checks),
-        policy, realign, restore, at_once, told, shown, keep, kind, ranks, recipe, progress, on_step, on_preview,
+        read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options,
+        words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown, keep,
+        kind, ranks, recipe, progress, on_step, on_preview,
     )  # fmt: skip
-    if settings.oversample > 1:
-        recipe["started"] = [*seeds, *made.beside(range(n), seeds[0])]
-    recipe |= provenance(pipeline, request, made.arguments(seeds))  # also what the adapter has to say of it
+    recipe |= {"started": [*seeds, *made.beside(range(n), seeds[0])]} if settings.oversample > 1 else {}
+    for number in range(len(wordings)):  # also what the adapter has to say of it
+        recipe |= provenance(pipeline, request, made.arguments(seeds, number))
     if ranks is not None:
         ranks.agree(recipe)
     return made
 
 
 def _loaded(
-    given: Any, model: str | Path | None, device: str | None, dtype: Any, progress: bool, instruction: str
+    given: Any, model: str | Path | None, device: str | None, dtype: Any, progress: bool, said: Sequence[str]
 ) -> tuple[Any, Adapter, Profile]:
     """The pipeline, the adapter that knows it, and what the model's folder says of itself."""
     if given is not None and (model, device, dtype) != (None, None, None):
@@ -226,7 +231,8 @@ def _loaded(
         )
     pipeline = pipelines.load_pipeline(model, device=device, dtype=dtype, progress=progress) if given is None else given
     adapter, stated = catalog.adapter_for(pipeline), profile(pipeline)
-    pipelines.warn_outside(instruction, model if given is None else None, given)
+    for words in said:
+        pipelines.warn_outside(words, model if given is None else None, given)
     return pipeline, adapter, stated
 
 
@@ -253,6 +259,7 @@ def _bank(
     strategy: Strategy,
     settings: Repulsion,
     request: Request,
+    wordings: Wordings,
     unlike: Sequence[Edit],
     n: int,
     keep: bool | None,
@@ -264,29 +271,6 @@ def _bank(
     if leans and not repels:
         raise InputError("Edits are steered by in the window of the repulsion, which strength 0 switches off.")
     kind = kind_of(pipeline, adapter, request, settings) if repels and (unlike or leans or keep is not False) else {}
-    bank_of([(f"Edit {edit.index + 1}", edit.trace) for edit in leans], kind)
+    bank_of([(f"Edit {edit.index + 1}", edit.trace) for edit in leans], kind, wordings)
     chosen = [(f"unlike: edit {edit.index + 1}", edit.trace) for edit in unlike]
-    return bank_of(chosen, kind, on_disk=on_disk, expected=len(unlike) + n), kind
-
-
-def _recipe(
-    name: str,
-    pipeline: Any,
-    strategy: Strategy,
-    settings: Repulsion,
-    request: Request,
-    n: int,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    plain = (str, int, float, bool, type(None))
-    return {
-        "ctxrep_edit": __version__,
-        "model": name,
-        "pipeline": type(pipeline).__name__,
-        "n": n,
-        "size": list(request.size),
-        "strategy": strategy.name,
-        **(strategy.stated if isinstance(strategy, Steering) else {}),
-        "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
-        "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
-    }
+    return bank_of(chosen, kind, wordings, on_disk=on_disk, expected=len(unlike) + n), kind

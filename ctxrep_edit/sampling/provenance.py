@@ -5,13 +5,45 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ctxrep_edit import __version__
 from ctxrep_edit.plugins.adapter import Request
+from ctxrep_edit.plugins.contracts import Strategy
+from ctxrep_edit.settings import Repulsion
+
+if TYPE_CHECKING:
+    from ctxrep_edit.sampling.varying import Wordings
 
 PACKAGES = ("torch", "diffusers", "transformers")
+
+
+def stated_of(
+    name: str,
+    pipeline: Any,
+    strategy: Strategy,
+    settings: Repulsion,
+    request: Request,
+    wordings: Wordings,
+    n: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """For a recipe: what was asked for. name: of the model."""
+    plain = (str, int, float, bool, type(None))
+    return {
+        "ctxrep_edit": __version__,
+        "model": name,
+        "pipeline": type(pipeline).__name__,
+        "n": n,
+        "size": list(request.size),
+        **({"vary": list(wordings.values)} if wordings.values else {}),
+        "strategy": strategy.name,
+        **getattr(strategy, "stated", {}),
+        "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
+    }
 
 
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:

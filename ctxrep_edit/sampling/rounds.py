@@ -85,7 +85,7 @@ class Rounds:
         self, numbers: Sequence[int], seeds: Sequence[int], more: Sequence[int], settings: Repulsion
     ) -> tuple[Tensor, Run]:
         plan, bank = self.plan, self.plan.bank
-        arguments = plan.arguments([*seeds, *more])
+        arguments = plan.arguments([*seeds, *more], numbers[0])  # with words of its own each is a batch
         self._done, began = self._last, time.perf_counter()
         with self._sizes.measured(len(seeds)):
             images, run, self.stopped = sample(

@@ -18,6 +18,7 @@ from ctxrep_edit.sampling.provenance import fingerprint
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Adapter, Request
+    from ctxrep_edit.sampling.varying import Wordings
     from ctxrep_edit.settings import Repulsion
 
 LOOKED_AT = 16
@@ -74,18 +75,23 @@ def print_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def traces(bank: Bank, numbers: Sequence[int], kind: Mapping[str, Any]) -> list[Trace | None]:
-    """Of the candidates of these numbers; None of one that the bank does not know, and where no kind is stated."""
-    known = bank.kept if kind else {}
-    return [Trace(known[i], bank.clean.get(i), kind, bank.noises.get(i)) if i in known else None for i in numbers]
+def trace_of(bank: Bank, i: int, kind: Mapping[str, Any], wordings: Wordings) -> Trace | None:
+    """Of candidate i; None where the bank does not know it, and where no kind is stated."""
+    if not kind or i not in bank.kept:
+        return None
+    own = {**kind, "instruction": wordings.said(i)}
+    return Trace(bank.kept[i], bank.clean.get(i), own, bank.noises.get(i))
 
 
-def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any], **options: Any) -> Bank:
-    """A bank that keeps them, under negative numbers. chosen: what to call each edit, and its trace. options: of Bank.
+def bank_of(
+    chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any], wordings: Wordings, **options: Any
+) -> Bank:
+    """A bank that keeps them, under negative numbers. chosen: what to call each edit, and its trace. wordings: any of
+    which they may have been asked for. options: of Bank.
 
     Raises InputError for one without a trace, and for one of another kind.
     """
-    bank = Bank(**options)
+    bank = Bank(worded=len(wordings) > 1, **options)
     for number, (name, trace) in enumerate(chosen, -len(chosen)):
         if trace is None:
             raise InputError(
@@ -93,7 +99,8 @@ def bank_of(chosen: Sequence[tuple[str, Trace | None]], kind: Mapping[str, Any],
                 "too large to be kept or is not saved beside it. Make the set with bank='memory' or 'disk', and save "
                 "it with bank=True; or name the picture, edit.image."
             )
-        other = [what for what, value in kind.items() if trace.kind.get(what) != value]
+        alike = {what: [value] for what, value in kind.items()} | {"instruction": wordings.all}
+        other = [what for what, values in alike.items() if trace.kind.get(what) not in values]
         if other:
             raise InputError(
                 f"{name} was made with another {', '.join(other)}, so that its contextual tokens mean nothing here: "

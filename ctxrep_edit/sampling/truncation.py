@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -19,17 +19,17 @@ class TruncatedInstruction(UserWarning):
     """The instruction is longer than the model reads: some of its words have no effect."""
 
 
-def told_once(pipeline: Any, arguments: Mapping[str, Any]) -> Callable[[], AbstractContextManager[None]]:
+def told_once(pipeline: Any, calls: Sequence[Mapping[str, Any]]) -> Callable[[], AbstractContextManager[None]]:
     """Warns with TruncatedInstruction, before the run, which words of the prompt are not read. In the context that it
     returns, to be entered as often as the pipeline runs, what diffusers and transformers log of that in this thread is
     left out. Where all is read nothing is touched.
 
-    arguments: of the pipeline's call.
+    calls: arguments of the pipeline's, for each prompt.
     """
-    left = unread(pipeline, arguments)
+    left = [f"{who} leaves out {words!r}" for call in calls for who, words in unread(pipeline, call).items()]
     if not left:
         return nullcontext
-    what = "; ".join(f"{who} leaves out {words!r}" for who, words in left.items())
+    what = "; ".join(dict.fromkeys(left))
     message = f"{type(pipeline).__name__} does not read the whole instruction: {what}. Say it in fewer words."
     warnings.warn(message, TruncatedInstruction, stacklevel=5)
     return partial(_unlogged, pipeline)

@@ -14,6 +14,7 @@ from ctxrep_edit.testing.adapters import AdapterConformance
 from ctxrep_edit.testing.fakes import case, edit_set, tiny_picture, tiny_pipeline
 from ctxrep_edit.testing.parts import CheckConformance, EmbedderConformance, ExporterConformance
 from ctxrep_edit.testing.plugin import PluginConformance
+from ctxrep_edit.testing.steering import SteeringConformance
 from ctxrep_edit.testing.strategies import StrategyConformance
 from ctxrep_edit.testing.traces import traces
 
@@ -23,6 +24,7 @@ __all__ = [
     "EmbedderConformance",
     "ExporterConformance",
     "PluginConformance",
+    "SteeringConformance",
     "StrategyConformance",
     "case",
     "edit_set",

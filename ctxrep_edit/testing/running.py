@@ -14,6 +14,8 @@ from torch import Tensor
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
 from ctxrep_edit.plugins.contracts import Run, Strategy
+from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles
 from ctxrep_edit.sampling.forming import Foresight, OnPreview
 from ctxrep_edit.sampling.run import OnStep, sample
@@ -67,11 +69,13 @@ class Runner:
         n: int | None = None,
         on_step: OnStep | None = None,
         on_preview: OnPreview | None = None,
+        bank: Bank | None = None,
+        ranks: Ranks | None = None,
         **asked: Any,
     ) -> tuple[Tensor, Run]:
         """The pictures (n, 3, h, w) in [0, 1], plain where nothing else is said, and what the strategy noted.
 
-        n: how many of the candidates, one per seed, are kept; None: all.
+        n: how many of the candidates, one per seed, are kept; None: all. bank, ranks: of the `Run`.
         """
         arguments = self.arguments(pipeline, adapter, seeds=seeds, **asked)
         chosen = strategy or catalog.STRATEGIES.get("contextual")
@@ -81,7 +85,7 @@ class Runner:
             foresight = Foresight(adapter, pipeline, numbers, size, size, on_preview)
         images, run, _ = sample(
             pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step, n=n,
-            foresight=foresight,
+            bank=bank, ranks=ranks, foresight=foresight,
         )  # fmt: skip
         return images, run
 

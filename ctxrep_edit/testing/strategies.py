@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ctxrep_edit.errors import PluginError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
+from ctxrep_edit.repulsion.bank import Bank
+from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.settings import Repulsion, completed
 from ctxrep_edit.testing.fakes import LENGTH, tiny_pipeline
 from ctxrep_edit.testing.hooking import are_pictures
@@ -93,6 +96,24 @@ class StrategyConformance(Runner):
         self.run(pipeline, adapter, settings, strategy=strategy, on_step=lambda step, total: steps.append(step))
         assert steps, "No step was reported: call the pipeline with run.call()."
 
+    def test_it_hands_on_what_others_made(self, pipeline: Any, adapter: Adapter, strategy: Strategy) -> None:
+        """Of one that `repels` a set may be made in batches: `repelled` needs `run.bank`."""
+        if not strategy.repels:
+            pytest.skip("it does not repel, so its sets are made in one batch")
+        bank = Bank()
+        self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, bank=bank)
+        assert bank.noted, "It keeps run.bank to itself, so that batches know nothing of one another: hand it on."
+
+    def test_it_hands_on_the_ranks(self, pipeline: Any, adapter: Adapter, strategy: Strategy) -> None:
+        """Of one that `repels` a set may be spread over ranks: `repelled` needs `run.ranks`."""
+        if not strategy.repels:
+            pytest.skip("it does not repel, so its sets are not spread over ranks")
+        ranks = _Alone(None, 0, [2])
+        try:
+            self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, ranks=ranks)
+        except PluginError as error:
+            pytest.fail(str(error))
+
     def test_it_leaves_no_trace(self, pipeline: Any, adapter: Adapter, strategy: Strategy) -> None:
         plain = self.run(pipeline, adapter)
         before = traces(pipeline)
@@ -103,6 +124,14 @@ class StrategyConformance(Runner):
 
     def test_broken_off_it_leaves_no_trace(self, pipeline: Any, adapter: Adapter, strategy: Strategy) -> None:
         self.broken_off(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy)
+
+
+class _Alone(Ranks):
+    """The one rank there is, which has nobody to hear from."""
+
+    def gathered(self, own: Tensor) -> Tensor:
+        self.crossed = True
+        return own
 
 
 def has_name_and_summary(thing: Any) -> None:

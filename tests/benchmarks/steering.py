@@ -212,13 +212,16 @@ def told(what: str, rows: Sequence[dict[str, Any]]) -> None:
         return
     for way in ways:
         mine = [row for row in rows if row["way"] == way]
-        means = {kind: [] for kind in ("lpips", "distance", "right", "same answer")}
+        kinds = ("lpips", "distance", "right", "same answer")
+        print(
+            f"\n{way}, {len(mine) // len(SPREADS)} sets\n| spread | {' | '.join(kinds)} |\n|---|{'---|' * len(kinds)}"
+        )
+        means: dict[str, list[float]] = {kind: [] for kind in kinds}
         for spread in SPREADS:
+            here = [row for row in mine if row["spread"] == spread]
+            print(f"| {spread} | {' | '.join(interval([row[kind] for row in here]) for kind in kinds)} |")
             for kind, values in means.items():
-                values.append(float(np.mean([row[kind] for row in mine if row["spread"] == spread])))
-        print(f"\n{way}, {len(mine) // len(SPREADS)} sets\n| spread | {' | '.join(map(str, SPREADS))} |")
-        for kind, values in means.items():
-            print(f"| {kind} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+                values.append(float(np.mean([row[kind] for row in here])))
         each = [mine[i : i + len(SPREADS)] for i in range(0, len(mine), len(SPREADS))]
         for kind in ("lpips", "distance"):
             single = [rank_correlation(SPREADS, [row[kind] for row in some]) for some in each]

@@ -154,6 +154,21 @@ def test_what_does_not_fit_is_an_error() -> None:
         bank.join([0, 1, 2])
 
 
+@pytest.mark.parametrize("others", [1, 3, 5])
+def test_words_of_ones_own_may_be_more_or_fewer(others: int) -> None:
+    """Of three text tokens here: what a kept one lacks is zeros, what it has beyond that is left out."""
+    new, kept = tokens(2, length=7), tokens(2, length=4 + others, seed=1)
+    bank = filled(kept)
+    bank.worded = True
+    text, image = (Part.of(some, None) for some in (new[:, :3], new[:, 3:]))
+    options = {"strength": 1.0, "eta": None, "iterations": 5, "objective": "entropy", "keep_norm": True}
+    moved_text, moved_image = bank.repel(HERE, [text, image], fixed=0, **options)[0]
+    alike = torch.zeros(2, 7, 5)
+    alike[:, : min(others, 3)], alike[:, 3:] = kept[:, : min(others, 3)], kept[:, others:]
+    expected = repel(torch.cat([alike, new]), strength=1.0, fixed=2, iterations=5).tokens[2:]
+    torch.testing.assert_close(torch.cat([moved_text, moved_image], 1), expected)
+
+
 # In the hooks
 
 

@@ -76,7 +76,7 @@ def test_other_threads_are_heard(pipeline: Any, heard: list[str]) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedInstruction)
-        quiet = told_once(pipeline, {"prompt": LONG, "max_sequence_length": LENGTH})
+        quiet = told_once(pipeline, [{"prompt": LONG, "max_sequence_length": LENGTH}])
     for _ in range(2):  # as often as the pipeline runs
         with quiet():
             say()

@@ -20,6 +20,7 @@ from ctxrep_edit.testing import (
     EmbedderConformance,
     ExporterConformance,
     PluginConformance,
+    SteeringConformance,
     StrategyConformance,
     tiny_pipeline,
 )
@@ -37,7 +38,17 @@ class Guided(Adapters):
     guided = {"guidance_scale": 1.0}
 
 
-KITS = (Adapters, StrategyConformance, CheckConformance, EmbedderConformance, ExporterConformance, PluginConformance)
+class Steering(SteeringConformance):
+    """It names an end that is none."""
+
+    def ends(self, edits: Any) -> Any:
+        return [(parts.Motionless(), 1)]
+
+
+KITS = (
+    Adapters, StrategyConformance, Steering, CheckConformance, EmbedderConformance, ExporterConformance,
+    PluginConformance,
+)  # fmt: skip
 
 
 def adapter(
@@ -51,6 +62,15 @@ def adapter(
 def strategy(test: str, broken: Any, message: str) -> Any:
     things = {"strategy": broken, "pipeline": tiny_pipeline, "adapter": bad.FluxKontext}
     return pytest.param(StrategyConformance, f"test_{test}", things, message, id=f"{test}-{broken.__name__}")
+
+
+def three_edits() -> Any:
+    return SteeringConformance().edits.__wrapped__(SteeringConformance(), tiny_pipeline(), bad.FluxKontext())
+
+
+def steering(test: str, broken: Any, message: str) -> Any:
+    things = {"strategy": broken, "pipeline": tiny_pipeline, "adapter": bad.FluxKontext, "edits": three_edits}
+    return pytest.param(Steering, f"test_{test}", things, message, id=f"{test}-{broken.__name__}")
 
 
 def part(kit: type, what: str, test: str, broken: Any, message: str, **things: Any) -> Any:
@@ -148,6 +168,19 @@ STRATEGIES = [
     strategy("it_runs_the_pipeline_through_its_run", parts.Solitary, "No step was reported: call the pipeline with"),
     strategy("it_leaves_no_trace", parts.Forgetful, "It leaves something on the pipeline, in transformer.transform"),
     strategy("broken_off_it_leaves_no_trace", parts.Careless, "broken off, something is left on the pipeline, in tr"),
+    strategy("it_hands_on_what_others_made", parts.Hoarding, "It keeps run.bank to itself, so that batches know"),
+    strategy("it_hands_on_the_ranks", parts.Rankless, "does not hand run.ranks to `repelled`"),
+]
+
+STEERING = [
+    steering("steering_is_pure", parts.Idle, "so it reads more settings than the strength: set repels."),
+    steering("tokens_keep_their_form", parts.Boundless, "after hooked block 0: it returned tokens that are not finite"),
+    steering("tokens_keep_their_form", parts.Halved, "after hooked block 0: it returned [((3, "),
+    steering("tokens_keep_their_form", parts.Everywhere, "it moved tokens that take no part: put them back by `part"),
+    steering("tokens_keep_their_form", parts.Motionless, "It moved no token at all."),
+    steering("steering_changes_nothing_that_it_is_given", parts.Steered, "it changed the tokens it was given: work on"),
+    steering("steering_is_pure", parts.Wilful, "after hooked block 0: asked again, it moves the same tokens other"),
+    steering("the_ends_are_the_edits", parts.Motionless, "A candidate that is to be edit 2 again is "),
 ]
 
 CHECKS = [
@@ -225,7 +258,7 @@ PLUGINS = [
     ),
 ]  # fmt: skip
 
-ALL = [*ADAPTERS, *STRATEGIES, *CHECKS, *EMBEDDERS, *EXPORTERS, *PLUGINS]
+ALL = [*ADAPTERS, *STRATEGIES, *STEERING, *CHECKS, *EMBEDDERS, *EXPORTERS, *PLUGINS]
 
 
 @pytest.mark.parametrize(("kit", "test", "things", "message"), ALL)

@@ -8,14 +8,17 @@ from ctxrep_plugins import peers, standard
 from ctxrep_plugins.peers import group
 from diffusers import FluxKontextInpaintPipeline
 
+from ctxrep_edit import EditSet
 from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
 from ctxrep_edit.plugins.catalog import CHECKS
+from ctxrep_edit.sampling.steering import Between, Like
 from ctxrep_edit.testing import (
     AdapterConformance,
     CheckConformance,
     EmbedderConformance,
     ExporterConformance,
     PluginConformance,
+    SteeringConformance,
     StrategyConformance,
     tiny_pipeline,
 )
@@ -70,6 +73,30 @@ class TestStrategies(StrategyConformance):
     def strategy(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(group, "CANDIDATES", 16)
         return request.param
+
+
+class _Leaning(SteeringConformance):
+    def test_it_hands_on_the_ranks(self) -> None:
+        """What leans on edits is refused beside a group, see `worded` and `likened`."""
+
+
+class TestBetween(_Leaning):
+    @pytest.fixture
+    def strategy(self, edits: EditSet) -> Between:
+        return Between(edits[0], edits[2], [0.25, 0.5, 0.75], first=0)
+
+    def ends(self, edits: EditSet) -> list[tuple[Between, int]]:
+        ends = edits[0], edits[2]
+        return [(Between(*ends, [0.0], first=0), 0), (Between(*ends, [1.0], first=2), 2)]
+
+
+class TestLike(_Leaning):
+    @pytest.fixture
+    def strategy(self, edits: EditSet) -> Like:
+        return Like(edits[1], 0.3)
+
+    def ends(self, edits: EditSet) -> list[tuple[Like, int]]:
+        return [(Like(edits[1], 0.0), 1)]
 
 
 class TestChecks(CheckConformance):

@@ -47,7 +47,7 @@ class Following(Check):
         from torch.nn.functional import cosine_similarity
 
         pictures = self._pictures(torch.cat([case.source, case.edits]))  # (1 + n, d)
-        words = self._words([self.before, case.instruction])  # (2, d)
+        words = self._words([self.before, *case.instructions])  # (1 + n, d)
         values = cosine_similarity(pictures[1:] - pictures[:1], words[1:] - words[:1])  # (n,)
         return [self._verdict(float(value)) for value in values]
 

@@ -35,12 +35,17 @@ class RightAnswer(Check):
         from ctxrep_plugins.nano.world.judge import Judge
 
         self.prepare()
-        asked = understand(case.instruction)
-        if asked is None:
-            why = f"what a right answer to {case.instruction!r} is, the world of the embedded models does not say"
-            return [Verdict.not_asked("error", why)] * len(case.edits)
-        judge = Judge(asked.edit, case.source[0].permute(1, 2, 0).numpy(), self.pipeline)
-        return [_verdict(judge(edit), asked) for edit in case.edits]
+        picture, judges, verdicts = case.source[0].permute(1, 2, 0).numpy(), dict[str, Judge](), list[Verdict]()
+        for edit, words in zip(case.edits, case.instructions, strict=True):
+            asked = understand(words)
+            if asked is None:
+                why = f"what a right answer to {words!r} is, the world of the embedded models does not say"
+                verdicts.append(Verdict.not_asked("error", why))
+                continue
+            kind = asked.edit
+            judges[kind.name] = judges.get(kind.name) or Judge(kind, picture, self.pipeline)
+            verdicts.append(_verdict(judges[kind.name](edit), asked))
+        return verdicts
 
 
 def _verdict(ruling: Ruling, asked: Request) -> Verdict:
