@@ -34,6 +34,7 @@ class Profile:
     call: Mapping[str, Any] = field(default_factory=dict)
     repulsion: Mapping[str, Any] = field(default_factory=dict)
     calibrated: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
     files: tuple[Path, ...] = ()
 
     def size(self, width: int, height: int) -> tuple[int, int] | None:
@@ -69,6 +70,13 @@ def profile(pipeline: Any) -> Profile:
             given = {f.name: getattr(read, f.name) for f in fields(Profile) if getattr(read, f.name)}
             found = replace(found, **given, files=(*found.files, file))
     return found
+
+
+def base_of(folder: Path) -> Path | None:
+    """The folder whose parts the one of a model shares; None where it states none. Raises ModelError."""
+    file = folder / PROFILE
+    base = _read(file).base if file.is_file() else ""
+    return folder / base if base else None
 
 
 def calibration_file(pipeline: Any) -> Path | None:
@@ -116,6 +124,8 @@ def _read(file: Path) -> Profile:
         unknown = set(stated["repulsion"]) - {f.name for f in fields(Repulsion)} if "repulsion" in stated else set()
         if unknown:
             raise ValueError(f"unknown repulsion settings {sorted(unknown)}")
+        if not isinstance(stated.get("base", ""), str):
+            raise ValueError(f"base is {stated['base']!r}, but must be a folder, from this one on")
         if "files" in stated:
             raise ValueError("files is nothing that it can state")
         return Profile(**stated)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ctxrep_edit.errors import ModelError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import EmbeddedModel
+from ctxrep_edit.plugins.profiles import base_of
 
 DEFAULT_MODEL = "kontext-nano"
 INDEXES = ("model_index.json", "modular_model_index.json")
@@ -146,7 +148,7 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
         )
     try:
         with torch.device("cpu"), nullcontext() if progress else _quiet():
-            loaded = _modular(name, dtype) if _is_modular(name) else _class(name).from_pretrained(name, dtype=dtype)
+            loaded = _modular(name, dtype) if _is_modular(name) else _of_one_class(name, dtype)
     except Exception as error:
         raise ModelError(
             f"The model {name!r} cannot be loaded: {_line(error)} Check the name, the network and your access to "
@@ -159,6 +161,26 @@ def _load(name: str, device: str, dtype: Any, progress: bool) -> Any:
             f"The model {name!r} cannot be put on the device {device!r}: {_line(error)} Name another device, "
             "such as cpu, or load the pipeline yourself with offloading and give it as pipeline."
         ) from error
+
+
+def _of_one_class(name: str, dtype: Any) -> Any:
+    """A pipeline of the class that it names; what its folder has not, and shares with another, comes from there."""
+    base = base_of(Path(name))
+    if base is None:
+        return _class(name).from_pretrained(name, dtype=dtype)
+    if not (base / INDEXES[0]).is_file():
+        raise ModelError(f"it shares parts of {base}, which is no pipeline folder: put it there.")
+    listed = json.loads((Path(name) / INDEXES[0]).read_text("utf-8"))
+    own = {
+        part: getattr(import_module(listed[part][0]), listed[part][1]).from_pretrained(
+            name, subfolder=part, torch_dtype=dtype
+        )
+        for part in listed
+        if (Path(name) / part).is_dir()
+    }
+    loaded = _class(name).from_pretrained(base, dtype=dtype, **own)
+    loaded.register_to_config(_name_or_path=name)  # not that of the base
+    return loaded
 
 
 def _line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from ctxrep_plugins.nano.models.model import save
 from ctxrep_plugins.nano.models.qwen import Qwen
 from ctxrep_plugins.nano.training import qwen_decoder, warm
 from ctxrep_plugins.nano.training.pairs import Batch
-from ctxrep_plugins.nano.training.transformer import loss
+from ctxrep_plugins.nano.training.transformer import flow_loss
 from ctxrep_plugins.nano.world import EDITS, photos, render
 from ctxrep_plugins.nano.world.judge import Judge, of_the_world
 from diffusers import AutoencoderTiny, QwenImageEditPipeline
@@ -223,8 +223,8 @@ def test_a_teacher_is_what_is_aimed_at(teacher) -> None:
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn((2, 4, 16, 16, 16), generator=generator)
     batch = Batch(source, target, torch.arange(4), torch.zeros(4, dtype=torch.bool))
-    assert loss(teacher, batch, torch.Generator().manual_seed(1), teacher) == 0
-    assert loss(teacher, batch, torch.Generator().manual_seed(1)) > 0.1
+    assert flow_loss(teacher, batch, torch.Generator().manual_seed(1), teacher) == 0
+    assert flow_loss(teacher, batch, torch.Generator().manual_seed(1)) > 0.1
 
 
 def test_the_judge_rules_on_its_pictures_at_the_size_of_the_world(model, vae, tiny) -> None:

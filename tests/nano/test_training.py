@@ -10,7 +10,7 @@ from ctxrep_plugins.nano import models, text
 from ctxrep_plugins.nano.models.autoencoder import build
 from ctxrep_plugins.nano.training import autoencoder
 from ctxrep_plugins.nano.training.pairs import Pairs
-from ctxrep_plugins.nano.training.transformer import SETTLED, loss
+from ctxrep_plugins.nano.training.transformer import SETTLED, flow_loss
 from ctxrep_plugins.nano.world import photos
 from PIL import Image
 
@@ -73,7 +73,7 @@ def test_answers_drawn_evenly_are_trained_on_with_little_noise_only(tmp_path: Pa
         return torch.zeros_like(noisy)
 
     model.velocity = velocity
-    value = loss(model, batch, torch.Generator().manual_seed(0))
+    value = flow_loss(model, batch, torch.Generator().manual_seed(0))
     assert value.isfinite()
     assert asked[0][batch.even].max() <= SETTLED < asked[0][~batch.even].max()
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def untrained(name: str) -> Model:
-    """`kontext-nano`, `sd3-nano` or `qwen-nano`, its weights drawn from torch's generator."""
+    """`kontext-nano`, `sd3-nano`, `sd3-nano-turbo` or `qwen-nano`, its weights drawn from torch's generator."""
     if name == "kontext-nano":
         from ctxrep_plugins.nano.models.kontext import Kontext
 
@@ -18,6 +18,6 @@ def untrained(name: str) -> Model:
         from ctxrep_plugins.nano.models.qwen import Qwen
 
         return Qwen()
-    from ctxrep_plugins.nano.models.sd3 import Sd3
+    from ctxrep_plugins.nano.models.sd3 import Sd3, Sd3Turbo
 
-    return Sd3()
+    return Sd3Turbo() if name == "sd3-nano-turbo" else Sd3()

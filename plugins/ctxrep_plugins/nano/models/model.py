@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from ctxrep_edit import encode_json, load_pipeline
 
 SHIFT = 3.0  # of the timesteps, in training as in sampling
-STEPS = 12  # of the sampler
+STEPS = 12  # of the sampler, where a model says nothing else
 
 
 class Model(nn.Module):
     """A transformer and its text encoders, all that is trained together."""
 
     transformer: Any
+    steps: ClassVar[int] = STEPS
+    """Of the sampler."""
+    base: ClassVar[str] = ""
+    """The embedded model whose other parts it shares, so that its own folder holds the transformer alone."""
     repulsion: ClassVar[Mapping[str, object]] = {}
     """What tuning found better than the family's defaults."""
     call: ClassVar[Mapping[str, object]] = {}
@@ -68,18 +72,24 @@ class Model(nn.Module):
 
 def save(model: Model, vae: ModelMixin, folder: Path) -> None:
     """The pipeline's folder."""
-    model.pipeline(vae).save_pretrained(folder, safe_serialization=True)
+    pipeline = model.pipeline(vae)
+    if model.base:
+        pipeline.save_config(folder)
+    else:
+        pipeline.save_pretrained(folder, safe_serialization=True)
     for name in model.halved:
         part = vae if name == "vae" else getattr(model, name)
         copy.deepcopy(part).half().save_pretrained(folder / name, safe_serialization=True)
     stated = {
         "sizes": [(w * model.zoom, h * model.zoom) for h, w in model.buckets],
-        "call": {"num_inference_steps": STEPS, **model.call},
+        "call": {"num_inference_steps": model.steps, **model.call},
         "repulsion": model.repulsion,
+        **({"base": f"../{model.base}"} if model.base else {}),
     }
     (folder / "ctxrep.json").write_text(encode_json(stated) + "\n", "utf-8")
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
-    entries = json.loads(config.read_text("utf-8"))
-    entries.pop("block_out_channels", None)
-    entries.pop("_name_or_path", None)
-    config.write_text(encode_json(entries) + "\n", "utf-8")
+    if config.exists():
+        entries = json.loads(config.read_text("utf-8"))
+        entries.pop("block_out_channels", None)
+        entries.pop("_name_or_path", None)
+        config.write_text(encode_json(entries) + "\n", "utf-8")

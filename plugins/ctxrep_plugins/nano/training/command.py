@@ -6,20 +6,22 @@ from generators seeded by its own number.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
 import torch
-from ctxrep_plugins.nano import models
+from ctxrep_plugins.nano import WEIGHTS, models
 from ctxrep_plugins.nano.models import qwen_autoencoder
 from ctxrep_plugins.nano.models.autoencoder import build
 from ctxrep_plugins.nano.models.kontext import Kontext
 from ctxrep_plugins.nano.models.model import save
 from ctxrep_plugins.nano.models.qwen import Qwen
 from ctxrep_plugins.nano.training import autoencoder, warm
+from ctxrep_plugins.nano.training.distilled import Ways, levels, step_loss
 from ctxrep_plugins.nano.training.pairs import Pairs
 from ctxrep_plugins.nano.training.qwen_decoder import train_decoder
-from ctxrep_plugins.nano.training.transformer import BATCH, train
+from ctxrep_plugins.nano.training.transformer import BATCH, flow_loss, train
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny
 
@@ -27,11 +29,13 @@ WORD_STEPS = 250  # of qwen-nano's text encoder alone
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano", "qwen-nano"]))
+@click.argument("name", type=click.Choice(["kontext-nano", "sd3-nano", "sd3-nano-turbo", "qwen-nano"]))
 @click.option("--photos", "folder", type=click.Path(exists=True, path_type=Path), required=True, help="Photographs.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("work"), help="Folder for checkpoints and pairs.")
 @click.option(
-    "--start", type=click.Path(exists=True, path_type=Path), help="Pipeline folder of the same NAME to train on from."
+    "--start",
+    type=click.Path(exists=True, path_type=Path),
+    help="Pipeline folder of the same NAME, or of the teacher, to train on from.",
 )
 @click.option(
     "--autoencoder", "taken", type=click.Path(exists=True, path_type=Path),
@@ -59,6 +63,15 @@ def main(
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
     model = models.untrained(name)
+    if model.base:
+        vae = model.load(start or WEIGHTS / model.base)
+        ways = Ways(pictures, model, vae, levels(model), pairs, work, seed)
+        model.requires_grad_(False)
+        model.transformer.requires_grad_(True)
+        train(model, ways, work / f"{name}.pt", steps, seed, not float32, rates, step_loss, not adamw, batch)
+        save(model, vae, out / name)
+        print(f"The transformer is in {out / name}")
+        return
     follow = None
     loaded = None if start is None else model.load(start)
     if teacher is not None:
@@ -79,7 +92,8 @@ def main(
     if isinstance(model, Qwen) and follow is not None and start is None and not begun:
         warm.take_over(model, follow)
         warm.learn_words(model, follow, made.buckets[0].source, WORD_STEPS, seed)
-    train(model, made, work / f"{name}.pt", steps, seed, not float32, rates, follow, not adamw, batch)
+    aim = functools.partial(flow_loss, teacher=follow)
+    train(model, made, work / f"{name}.pt", steps, seed, not float32, rates, aim, not adamw, batch)
     shown = vae
     if isinstance(model, Qwen):
         shown = qwen_autoencoder.build(vae)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ctxrep_plugins.nano.models.model import SHIFT, Model
 from ctxrep_plugins.nano.training import autoencoder
-from ctxrep_plugins.nano.training.pairs import Batch, Pairs
+from ctxrep_plugins.nano.training.pairs import Batch
 from torch import Tensor
 
 BATCH = 40
 MATRIX_RATE = 2e-3  # of Muon, for the matrices inside the blocks
 PEAK_RATE = 1.2e-3  # of AdamW, for all the rest
+LONG = 1500  # steps, for which compiling the blocks saves more than it costs
 SETTLED = 0.86  # share of noise below which the answer is settled
 
 
@@ -30,7 +32,7 @@ def _exact_attention() -> None:
     torch.nn.functional.scaled_dot_product_attention = attention
 
 
-def loss(model: Model, batch: Batch, generator: torch.Generator, teacher: Model | None = None) -> Tensor:
+def flow_loss(model: Model, batch: Batch, generator: torch.Generator, teacher: Model | None = None) -> Tensor:
     """Rectified-flow loss, heavier where the target differs from the source; a scalar.
 
     With a `teacher` the aim is what it predicts, which is the mean of the aims that the pairs give.
@@ -52,10 +54,14 @@ def loss(model: Model, batch: Batch, generator: torch.Generator, teacher: Model 
     if teacher is not None:
         with torch.no_grad():
             aim = teacher.velocity(*asked).float()
+    return weighted(predicted - aim, source, target)
+
+
+def weighted(error: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """The mean square of `error`, heavier where the target differs from the source; a scalar. (n, 16, h, w) each."""
     changed = ((target - source).abs().mean(1, keepdim=True) > 0.1).float()  # (n, 1, h, w)
     weight = 1 + 3 * changed
-    error = (predicted - aim).square().mean(1, keepdim=True)
-    return (weight * error).mean() / weight.mean()
+    return (weight * error.square().mean(1, keepdim=True)).mean() / weight.mean()
 
 
 def optimisers(model: Model, muon: bool = True) -> list[torch.optim.Optimizer]:
@@ -74,14 +80,25 @@ def optimisers(model: Model, muon: bool = True) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(
-    model: Model, pairs: Pairs, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0,
-    teacher: Model | None = None, muon: bool = True, size: int = BATCH,
-) -> None:  # fmt: skip
-    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it.
+Loss = Callable[[Model, Any, torch.Generator], Tensor]
 
-    mixed: under autocast to bfloat16. rates: share of the peak learning rates. teacher: as in `loss`. muon:
-    as in `optimisers`. size: pairs a step.
+
+class Examples(Protocol):
+    """What a model is trained on."""
+
+    def batch(self, size: int, rng: np.random.Generator) -> Any:
+        """`size` of them, drawn with `rng`, as the loss takes them."""
+
+
+def train(
+    model: Model, pairs: Examples, checkpoint: Path, steps: int, seed: int, mixed: bool = True, rates: float = 1.0,
+    loss: Loss = flow_loss, muon: bool = True, size: int = BATCH,
+) -> None:  # fmt: skip
+    """Trains `model` for `steps`, resuming from `checkpoint`; leaves the averaged weights in it. What needs no gradient
+    stays.
+
+    mixed: under autocast to bfloat16. rates: share of the peak learning rates. muon: as in `optimisers`. size: pairs
+    a step.
     """
     everything = optimisers(model, muon)
     peaks = [optimiser.param_groups[0]["lr"] for optimiser in everything]
@@ -95,8 +112,9 @@ def train(
         for optimiser, saved in zip(everything, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
     _exact_attention()
-    for block in model.blocks():
-        block.compile(dynamic=False)
+    if steps >= LONG:
+        for block in model.blocks():
+            block.compile(dynamic=False)
     smooth, began = None, time.monotonic()
     for step in range(start, steps):
         scale = rates * autoencoder.rate(step, steps)
@@ -104,7 +122,7 @@ def train(
             optimiser.param_groups[0]["lr"] = peak * scale
         batch = pairs.batch(size, np.random.default_rng([seed, 4, step]))
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step), teacher)
+            value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in everything:
