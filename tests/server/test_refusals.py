@@ -128,7 +128,7 @@ def test_bodies(place: Place, options: dict[str, Any], status: int, param: str |
 
 
 def test_paths_and_methods(place: Place) -> None:
-    for path, status in (("/v1/images/edits", 405), ("/v1/nothing", 404), ("/docs", 404)):
+    for path, status in (("/v1/images/edits", 405), ("/v1/nothing", 404), ("/redoc", 404)):
         answer = place.get(path)
         assert answer.status_code == status
         assert answer.json()["error"]["type"] == "invalid_request_error"
