@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from ctxrep_plugins.nano import world
 from ctxrep_plugins.nano.models.autoencoder import CHANNELS, WIDTH
+from ctxrep_plugins.nano.training.checkpoints import keep_decoder, taken_up
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny
 from torch import Tensor
@@ -82,12 +83,7 @@ def train_decoder(
     """Trains the decoder for `steps`, resuming from `checkpoint`; the same seed gives the same weights."""
     decoder = vae.decoder.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(decoder.parameters(), PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.98))
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        vae.load_state_dict(state["vae"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    start = taken_up(vae, optimiser, checkpoint)
     began = time.monotonic()
     for step in range(start, steps):
         x = batch(pictures, np.random.default_rng([seed, 2, step]))
@@ -109,9 +105,7 @@ def train_decoder(
         if (step + 1) % EVERY == 0 or step == steps - 1:
             decibel = float(10 * torch.log10(4 / error.detach()).mean())
             print(f"decoder {step + 1}/{steps}  {decibel:.2f} dB  {time.monotonic() - began:.0f} s", flush=True)
-            state = {"vae": vae.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            keep_decoder(vae, optimiser, step + 1, checkpoint)
     vae.eval().requires_grad_(False)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ctxrep_plugins.nano import text, world
+from ctxrep_plugins.nano import text
 from ctxrep_plugins.nano.models.model import SHIFT, Model
-from ctxrep_plugins.nano.training.pairs import EDITS
+from ctxrep_plugins.nano.training.checkpoints import keep
+from ctxrep_plugins.nano.training.pairs import drawn_request, latents_of
 from ctxrep_plugins.nano.training.transformer import weighted
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
@@ -68,8 +69,7 @@ class Ways:
             file = folder / f"ways-{seed}-{number}.pt"
             if not file.exists():
                 made = _made(pictures, teacher, vae, sigmas, np.random.default_rng([seed, 5, number]))
-                torch.save(made, file.with_suffix(".part"))
-                file.with_suffix(".part").replace(file)
+                keep(made, file)
                 print(f"ways {(number + 1) * CHUNK}/{count}", flush=True)
             self.chunks.append(tuple(torch.load(file, weights_only=True, mmap=True)))
 
@@ -91,15 +91,12 @@ def _made(
     """CHUNK ways: the states at each of the levels, (levels, CHUNK, 16, h, w), the sources, and what was asked."""
     index_of = {phrase: i for i, phrase in enumerate(text.corpus())}
     bucket = photos.BUCKETS[0] if rng.random() < 0.5 else photos.BUCKETS[rng.integers(1, len(photos.BUCKETS))]
-    shares = [EDITS[edit.name] for edit in world.EDITS]
     crops, asked = [], []
     for _ in range(CHUNK):
-        requests = list(world.requests(world.EDITS[rng.choice(len(shares), p=shares)], bool(rng.random() < 0.5)))
-        asked.append(index_of[requests[rng.integers(len(requests))].text])
+        asked.append(index_of[drawn_request(rng).text])
         crops.append(photos.augment(photos.busy_crop(pictures, bucket, rng), rng))
     phrases = torch.tensor(asked)
-    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2) * 2 - 1
-    source = vae.encode(pixels).latents * vae.config.scaling_factor  # (CHUNK, 16, h, w)
+    source = latents_of(crops, vae)  # (CHUNK, 16, h, w)
     state = torch.randn(source.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
     states = [state]
     for first, last, finer in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), FINER, strict=True):

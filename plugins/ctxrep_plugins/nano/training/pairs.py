@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from ctxrep_plugins.nano import text, world
+from ctxrep_plugins.nano.training.checkpoints import keep
 from ctxrep_plugins.nano.world import photos
 from diffusers import AutoencoderTiny
 from torch import Tensor
@@ -52,8 +54,7 @@ class Pairs:
             file = folder / f"pairs-{seed}-{count}-{index}.pt"
             if not file.exists():
                 made = _make(pictures, vae, int(count * share), bucket, np.random.default_rng([seed, 3, index]))
-                torch.save(made, file.with_suffix(".part"))
-                file.with_suffix(".part").replace(file)
+                keep(made, file)
             self.buckets.append(Batch(*torch.load(file, weights_only=True, mmap=True)))
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
@@ -70,6 +71,25 @@ class Pairs:
         )
 
 
+def drawn_request(rng: np.random.Generator) -> world.Request:
+    """Of an edit as often as `EDITS` says, pinned or open."""
+    number = rng.choice(len(EDITS), p=[EDITS[edit.name] for edit in world.EDITS])
+    choices = _requests(number, bool(rng.random() < 0.5))
+    return choices[rng.integers(len(choices))]
+
+
+@cache
+def _requests(number: int, pinned: bool) -> list[world.Request]:
+    return list(world.requests(world.EDITS[number], pinned))
+
+
+def latents_of(pictures: Sequence[np.ndarray], vae: AutoencoderTiny) -> Tensor:
+    """Pictures of one size, (h, w, 3) in [0, 1], as the transformer is given them: (n, 16, h / 4, w / 4)."""
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) * 2 - 1
+    latents: Tensor = vae.encode(x).latents * vae.config.scaling_factor
+    return latents
+
+
 @torch.no_grad()
 def _make(
     pictures: Sequence[np.ndarray],
@@ -79,14 +99,11 @@ def _make(
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     index_of = {phrase: i for i, phrase in enumerate(text.corpus())}
-    by_edit = [{pinned: list(world.requests(edit, pinned)) for pinned in (False, True)} for edit in world.EDITS]
-    shares = [EDITS[edit.name] for edit in world.EDITS]
     sources, targets, phrases, evens = [], [], [], []
     for _ in range(0, count, CHUNK):
         pairs = []
         for _ in range(CHUNK):
-            choices = by_edit[rng.choice(len(by_edit), p=shares)][bool(rng.random() < 0.5)]
-            request = choices[rng.integers(len(choices))]
+            request = drawn_request(rng)
             picture = photos.augment(photos.busy_crop(pictures, bucket, rng), rng)
             even = bool(rng.random() < EVEN)
             answer = request.edit.draw(request.pins, rng, even)
@@ -94,6 +111,5 @@ def _make(
             evens.append(even)
             phrases.append(index_of[request.text])
         for side, out in enumerate((sources, targets)):
-            x = torch.from_numpy(np.stack([pair[side] for pair in pairs])).permute(0, 3, 1, 2) * 2 - 1
-            out.append((vae.encode(x).latents * vae.config.scaling_factor).half())
+            out.append(latents_of([pair[side] for pair in pairs], vae).half())
     return torch.cat(sources), torch.cat(targets), torch.tensor(phrases, dtype=torch.int16), torch.tensor(evens)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from ctxrep_plugins.nano.models.qwen_autoencoder import inner, learned
 from ctxrep_plugins.nano.training.autoencoder import rate
+from ctxrep_plugins.nano.training.checkpoints import keep_decoder, taken_up
 from ctxrep_plugins.nano.training.pairs import Pairs
 from diffusers import AutoencoderKLQwenImage, AutoencoderTiny
 from torch import Tensor, nn
@@ -27,12 +28,7 @@ def train_decoder(
     parameters = learned(vae)
     _one_frame(vae.decoder)
     optimiser = torch.optim.AdamW(parameters, PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.98))
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        vae.load_state_dict(state["vae"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
+    start = taken_up(vae, optimiser, checkpoint)
     began = time.monotonic()
     for step in range(start, steps):
         batch = pairs.batch(BATCH, np.random.default_rng([seed, 5, step]))
@@ -51,9 +47,7 @@ def train_decoder(
         if (step + 1) % EVERY == 0 or step == steps - 1:
             decibel = float(10 * torch.log10(4 / error.detach()).mean())
             print(f"decoder {step + 1}/{steps}  {decibel:.2f} dB  {time.monotonic() - began:.0f} s", flush=True)
-            state = {"vae": vae.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            keep_decoder(vae, optimiser, step + 1, checkpoint)
     for layer in vae.decoder.modules():
         layer.__dict__.pop("forward", None)
     vae.eval().requires_grad_(False)

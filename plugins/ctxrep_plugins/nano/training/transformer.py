@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ctxrep_plugins.nano.models.model import SHIFT, Model
 from ctxrep_plugins.nano.training import autoencoder
+from ctxrep_plugins.nano.training.checkpoints import keep
 from ctxrep_plugins.nano.training.pairs import Batch
 from torch import Tensor
 
@@ -137,7 +138,6 @@ def train(
         if step % 100 == 99 or step == steps - 1:
             state = {"model": model.state_dict(), "average": average, "step": step + 1}
             state["optimisers"] = [optimiser.state_dict() for optimiser in everything]
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            keep(state, checkpoint)
     model.load_state_dict(average)
     model.eval().requires_grad_(False)
