@@ -80,7 +80,7 @@ def _case(plan: Plan, images: Tensor, first_is_plain: bool) -> Case:
     source = to_tensor(plan.request.image.resize(size, Image.Resampling.LANCZOS))  # (1, 3, h, w)
     mask = None if plan.request.mask is None else shrink_mask(plan.request.mask, size)  # (h, w)
     floor = cache(lambda: round_trip(plan.pipeline, source, plan.adapter))
-    worded = [plan.wordings.said(i) for i in range(len(plan.seeds))] if len(plan.wordings) > 1 else ()
+    worded = [plan.wordings.said(i) for i in range(len(plan.seeds))] if plan.wordings.apart else ()
     return Case(
         source, images, mask, plan.request.instruction, first_is_plain, floor, plan.realign, plan.restore, worded=worded
     )  # fmt: skip

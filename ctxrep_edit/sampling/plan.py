@@ -183,12 +183,12 @@ def plan(
     pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, wordings.all)
     check_references(others, pipeline, adapter)
     check_foreseen(on_preview, pipeline, adapter)
-    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample, len(wordings) > 1)
+    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample, wordings.apart)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
-    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, len(wordings) > 1)
+    at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, wordings.apart)
     check_pool(settings, n, options)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)

@@ -96,7 +96,7 @@ def bank_of(
 
     Raises InputError for one without a trace, and for one of another kind.
     """
-    bank = Bank(worded=len(wordings) > 1, **options)
+    bank = Bank(worded=wordings.apart, **options)
     for number, (name, trace) in enumerate(chosen, -len(chosen)):
         if trace is None:
             raise InputError(

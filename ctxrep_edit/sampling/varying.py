@@ -25,6 +25,11 @@ class Wordings:
     def __len__(self) -> int:
         return max(1, len(self.values))
 
+    @property
+    def apart(self) -> bool:
+        """Whether candidates have words of their own."""
+        return len(self.values) > 1
+
     def value(self, i: int) -> str | None:
         return self.values[i % len(self.values)] if self.values else None
 
