@@ -24,6 +24,7 @@ import torch
 from ctxrep_plugins.bench.tasks import Task, tasks
 from ctxrep_plugins.nano.world import photos
 from ctxrep_plugins.nano.world.judge import Judge
+from steering import interval
 from torch import Tensor
 
 from ctxrep_edit import Bank, EditSet, diverse_edit, load_pipeline, to_tensor
@@ -129,11 +130,9 @@ def measured(pipeline: Any, task: Task, done: set[str]) -> Iterator[dict[str, An
 
 def told(rows: list[dict[str, Any]], name: str) -> str:
     """Different right answers, with the 95 % interval by bootstrap over requests, and the share right."""
-    different = np.array([len({tuple(answer) for answer in row[name] if answer is not None}) for row in rows])
-    drawn = np.random.default_rng(0).integers(len(rows), size=(2000, len(rows)))
-    low, high = np.percentile(different[drawn].mean(1), [2.5, 97.5])
+    different = [len({tuple(answer) for answer in row[name] if answer is not None}) for row in rows]
     right = np.mean([answer is not None for row in rows for answer in row[name]])
-    return f"{different.mean():.2f} [{low:.2f}, {high:.2f}] at {right:.3f}"
+    return f"{interval(different, 2)} at {right:.3f}"
 
 
 def main() -> None:

@@ -189,7 +189,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return float(spearmanr(one, other).statistic)
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float], digits: int = 3) -> str:
     """The mean with a 95 % interval, by bootstrap over sets."""
     some = np.asarray([value for value in values if value is not None], float)
     if not len(some):
@@ -197,7 +197,7 @@ def interval(values: Sequence[float]) -> str:
     rng = np.random.default_rng(0)
     means = some[rng.integers(len(some), size=(2000, len(some)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return f"{some.mean():.3f} [{low:.3f}, {high:.3f}]"
+    return f"{some.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def told(what: str, rows: Sequence[dict[str, Any]]) -> None:

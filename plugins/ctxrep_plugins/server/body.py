@@ -18,8 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 MOST_FILES, MOST_FIELDS = 9, 64
-LISTS = ("preserve", "vary", "unlike[index]", "between[index]")
-"""Parameters that may be given several times."""
+LISTS = ("vary", "unlike[index]", "between[index]")
+"""Parameters that are lists, also where they are given once."""
+SEVERAL = ("preserve",)
+"""Parameters that are lists where they are given several times."""
 PARTS = re.compile(r"(unlike|like|between)\[(set|index|count|beyond)\]")
 """Parts of an object, as a form has them."""
 
@@ -90,10 +92,8 @@ def _whole(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one(name: str, values: Sequence[str]) -> Any:
-    if name in LISTS[1:]:
+    if name in LISTS or (name in SEVERAL and len(values) > 1):
         return list(values)
-    if name in LISTS:
-        return values[0] if len(values) == 1 else list(values)
     if len(values) > 1:
         raise Refused(f"{name[:60]} is given {len(values)} times: give it once.", name[:60])
     return values[0]
