@@ -22,6 +22,7 @@ from diffusers import (
     TaylorSeerCacheConfig,
 )
 from diffusers.hooks import TextKVCacheConfig
+from diffusers.models.attention_dispatch import attention_backend
 from torch import nn
 
 STEPS = 3
@@ -189,9 +190,10 @@ CELLS = (
 
 @contextmanager
 def clean() -> Iterator[None]:
-    """What is compiled is forgotten afterwards."""
+    """What is compiled is forgotten afterwards, and a backend of attention that was set: diffusers keeps it for all."""
     torch.compiler.reset()
     try:
-        yield
+        with attention_backend("native"):
+            yield
     finally:
         torch.compiler.reset()

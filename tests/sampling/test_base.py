@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import edit, pixels
+from tiny import SIDE, edit, pixels
 
 from ctxrep_edit import ModelError, load_pipeline
 
@@ -24,7 +24,8 @@ def partial(folder: Path, tmp_path: Path) -> Path:
     for parameter in transformer.parameters():
         parameter.data.mul_(1.5)
     transformer.save_pretrained(own / "transformer")
-    (own / "ctxrep.json").write_text(json.dumps({"base": "../whole", "call": {"num_inference_steps": 2}}))
+    stated = {"base": "../whole", "sizes": [[SIDE, SIDE]], "call": {"num_inference_steps": 2}}
+    (own / "ctxrep.json").write_text(json.dumps(stated))
     return own
 
 

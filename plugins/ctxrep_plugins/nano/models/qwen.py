@@ -80,7 +80,7 @@ class Qwen(Model):
             input_ids=ids,
             attention_mask=real,
             pixel_values=patches.flatten(0, 1),
-            image_grid_thw=torch.tensor([[1, *grid]]).expand(n, 3),
+            image_grid_thw=torch.tensor([[1, *grid]], device=ids.device).expand(n, 3),
         ).last_hidden_state
         return hidden[:, vision.DROPPED :], real[:, vision.DROPPED :]
 

@@ -86,15 +86,18 @@ def train_decoder(
     start = taken_up(vae, optimiser, checkpoint)
     began = time.monotonic()
     for step in range(start, steps):
-        x = batch(pictures, np.random.default_rng([seed, 2, step]))
+        x = batch(pictures, np.random.default_rng([seed, 2, step])).to(vae.device)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * rate(step, steps)
         with torch.no_grad():
             z = vae.encode(x).latents
             spread = 0.06 * RAW_SCALE * torch.rand((len(z), 1, 1, 1), generator=generator)
-            z = (z + spread * torch.randn(z.shape, generator=generator)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=step < 0.8 * steps):  # the last digits need float32
+            moved = (spread * torch.randn(z.shape, generator=generator)).to(z.device)
+            z = (z + moved).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(
+            vae.device.type, torch.bfloat16, enabled=step < 0.8 * steps
+        ):  # the last digits need float32
             y = vae.decode(z).sample.float()
         error = (y - x).square().mean((1, 2, 3))  # (batch,)
         loss = (error + 1e-4).log().mean() * 0.01 + F.l1_loss(y, x) + 2 * error.mean()

@@ -47,6 +47,7 @@ WORD_STEPS = 250  # of qwen-nano's text encoder alone
 @click.option("--rates", default=1.0, help="Share of the peak learning rates; less than 1 suits --start.")
 @click.option("--pairs", default=48_000, help="Training pairs made beforehand.")
 @click.option("--seed", default=0)
+@click.option("--device", default="cpu", help="Where the steps are computed; pairs of pictures are drawn on the CPU.")
 @click.option("--batch", default=BATCH, help="Pairs a step.")
 @click.option("--float32", is_flag=True, help="No bfloat16: faster on a CPU whose matrix units do not know it.")
 @click.option("--adamw", is_flag=True, help="No Muon, which works in bfloat16 even with --float32.")
@@ -56,15 +57,16 @@ WORD_STEPS = 250  # of qwen-nano's text encoder alone
 )  # fmt: skip
 def main(
     name: str, folder: Path, work: Path, start: Path | None, taken: Path | None, out: Path, decoder_steps: int,
-    steps: int, rates: float, pairs: int, seed: int, batch: int, float32: bool, adamw: bool, teacher: Path | None,
+    steps: int, rates: float, pairs: int, seed: int, device: str, batch: int, float32: bool, adamw: bool,
+    teacher: Path | None,
 ) -> None:  # fmt: skip
     """Train the model NAME from a folder of photographs; started again, it goes on where it stopped."""
     work.mkdir(parents=True, exist_ok=True)
     pictures = photos.read_folder(folder)
     torch.manual_seed(seed)
-    model = models.untrained(name)
+    model = models.untrained(name).to(device)
     if model.base:
-        vae = model.load(start or WEIGHTS / model.base)
+        vae = model.load(start or WEIGHTS / model.base).to(device)
         ways = Ways(pictures, model, vae, levels(model), pairs, work, seed)
         model.requires_grad_(False)
         model.transformer.requires_grad_(True)
@@ -75,7 +77,7 @@ def main(
     follow = None
     loaded = None if start is None else model.load(start)
     if teacher is not None:
-        follow = Kontext()
+        follow = Kontext().to(device)
         vae = follow.load(teacher)
         follow.eval().requires_grad_(False)
     elif isinstance(loaded, AutoencoderTiny):
@@ -85,7 +87,9 @@ def main(
     else:
         vae = build()
         autoencoder.fit_encoder(vae, pictures, seed)
+        vae.to(device)
         autoencoder.train_decoder(vae, pictures, work / "decoder.pt", decoder_steps, seed)
+    vae.to(device)
     model.see(vae)
     made = Pairs(pictures, vae, pairs, work, seed, model.buckets)
     begun = (work / f"{name}.pt").exists()
@@ -96,7 +100,7 @@ def main(
     train(model, made, work / f"{name}.pt", steps, seed, not float32, rates, aim, not adamw, batch)
     shown = vae
     if isinstance(model, Qwen):
-        shown = qwen_autoencoder.build(vae)
+        shown = qwen_autoencoder.build(vae).to(device)
         train_decoder(shown, vae, made, work / f"{name}-decoder.pt", decoder_steps, seed)
     save(model, shown, out / name)
     print(f"The pipeline is in {out / name}")

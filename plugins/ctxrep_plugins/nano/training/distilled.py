@@ -95,14 +95,15 @@ def _made(
     for _ in range(CHUNK):
         asked.append(index_of[drawn_request(rng).text])
         crops.append(photos.augment(photos.busy_crop(pictures, bucket, rng), rng))
-    phrases = torch.tensor(asked)
+    phrases = torch.tensor(asked, device=vae.device)
     source = latents_of(crops, vae)  # (CHUNK, 16, h, w)
     state = torch.randn(source.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
+    state = state.to(vae.device)
     states = [state]
     for first, last, finer in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), FINER, strict=True):
         between = np.linspace(first, last, finer + 1)
         for sigma, after in itertools.pairwise(between):
-            velocity = teacher.velocity(state, source, torch.full((CHUNK,), sigma, dtype=torch.float32), phrases)
+            velocity = teacher.velocity(state, source, torch.full((CHUNK,), sigma, device=vae.device), phrases)
             state = state + (after - sigma) * velocity
         states.append(state)
-    return torch.stack(states).half(), source.half(), phrases.to(torch.int16)
+    return torch.stack(states).half().cpu(), source.half().cpu(), phrases.to(torch.int16).cpu()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ class Batch:
     target: Tensor
     phrase: Tensor
     even: Tensor
+
+
+def on(device: torch.device, batch: Any) -> Any:
+    """A dataclass of tensors, on `device`."""
+    return replace(batch, **{field.name: getattr(batch, field.name).to(device) for field in fields(batch)})
 
 
 class Pairs:
@@ -86,7 +92,7 @@ def _requests(number: int, pinned: bool) -> list[world.Request]:
 def latents_of(pictures: Sequence[np.ndarray], vae: AutoencoderTiny) -> Tensor:
     """Pictures of one size, (h, w, 3) in [0, 1], as the transformer is given them: (n, 16, h / 4, w / 4)."""
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) * 2 - 1
-    latents: Tensor = vae.encode(x).latents * vae.config.scaling_factor
+    latents: Tensor = vae.encode(x.to(vae.device)).latents * vae.config.scaling_factor
     return latents
 
 
@@ -111,5 +117,5 @@ def _make(
             evens.append(even)
             phrases.append(index_of[request.text])
         for side, out in enumerate((sources, targets)):
-            out.append(latents_of([pair[side] for pair in pairs], vae).half())
+            out.append(latents_of([pair[side] for pair in pairs], vae).half().cpu())
     return torch.cat(sources), torch.cat(targets), torch.tensor(phrases, dtype=torch.int16), torch.tensor(evens)

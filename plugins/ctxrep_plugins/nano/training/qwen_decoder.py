@@ -25,7 +25,7 @@ def train_decoder(
     vae: AutoencoderKLQwenImage, shown_by: AutoencoderTiny, pairs: Pairs, checkpoint: Path, steps: int, seed: int
 ) -> None:
     """Trains the decoder of `vae` for `steps`, resuming from `checkpoint`; the same seed gives the same weights."""
-    parameters = learned(vae)
+    parameters, device = learned(vae), shown_by.device
     _one_frame(vae.decoder)
     optimiser = torch.optim.AdamW(parameters, PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.98))
     start = taken_up(vae, optimiser, checkpoint)
@@ -35,7 +35,7 @@ def train_decoder(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         z = torch.where(torch.rand((BATCH, 1, 1, 1), generator=generator) < 0.5, batch.source, batch.target)
         z = z + NOISE * torch.rand((BATCH, 1, 1, 1), generator=generator) * torch.randn(z.shape, generator=generator)
-        z = z / shown_by.config.scaling_factor
+        z = (z / shown_by.config.scaling_factor).to(device)
         with torch.no_grad():
             aim = shown_by.decode(z).sample
         error = (inner(vae, z) - aim).square().mean((1, 2, 3))  # (batch,)

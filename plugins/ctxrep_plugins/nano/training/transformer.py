@@ -12,7 +12,7 @@ import torch
 from ctxrep_plugins.nano.models.model import SHIFT, Model
 from ctxrep_plugins.nano.training import autoencoder
 from ctxrep_plugins.nano.training.checkpoints import keep
-from ctxrep_plugins.nano.training.pairs import Batch
+from ctxrep_plugins.nano.training.pairs import Batch, on
 from torch import Tensor
 
 BATCH = 40
@@ -42,12 +42,13 @@ def flow_loss(model: Model, batch: Batch, generator: torch.Generator, teacher: M
     answer it will be. So rare answers are drawn as well as typical ones, and not more often.
     """
     source, target = batch.source, batch.target
-    n = len(source)
+    n, device = len(source), source.device
     u = torch.sigmoid(torch.randn(n, generator=generator) + 0.2)  # logit-normal
     u = torch.where(torch.rand(n, generator=generator) < 0.1, torch.rand(n, generator=generator), u)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    sigma = torch.where(batch.even & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
-    noise = torch.randn(target.shape, generator=generator)
+    sigma = torch.where(batch.even.cpu() & (sigma > SETTLED), SETTLED * torch.rand(n, generator=generator), sigma)
+    noise = torch.randn(target.shape, generator=generator).to(device)
+    sigma = sigma.to(device)
     s = sigma[:, None, None, None]
     asked = (1 - s) * target + s * noise, source, sigma, batch.phrase
     predicted = model.velocity(*asked).float()
@@ -104,15 +105,17 @@ def train(
     everything = optimisers(model, muon)
     peaks = [optimiser.param_groups[0]["lr"] for optimiser in everything]
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    device = next(model.parameters()).device
     start = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         average = state["average"]
         start = state["step"]
         for optimiser, saved in zip(everything, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-    _exact_attention()
+    if device.type == "cpu":
+        _exact_attention()
     if steps >= LONG:
         for block in model.blocks():
             block.compile(dynamic=False)
@@ -121,8 +124,8 @@ def train(
         scale = rates * autoencoder.rate(step, steps)
         for peak, optimiser in zip(peaks, everything, strict=True):
             optimiser.param_groups[0]["lr"] = peak * scale
-        batch = pairs.batch(size, np.random.default_rng([seed, 4, step]))
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        batch = on(device, pairs.batch(size, np.random.default_rng([seed, 4, step])))
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             value = loss(model, batch, torch.Generator().manual_seed(seed * 1_000_003 + step))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -54,12 +54,13 @@ def learn_words(model: Qwen, teacher: Kontext, sources: Tensor, steps: int, seed
         tokens = model.tokenizer.convert_ids_to_tokens(range(len(rows)))
         generator = torch.Generator().manual_seed(seed)
         for row, token in zip(rows, tokens, strict=True):
-            row.copy_(means.get(token.lstrip("Ġ"), padding) + 0.1 * torch.randn(row.shape, generator=generator))
+            noise = torch.randn(row.shape, generator=generator).to(ids.device)
+            row.copy_(means.get(token.lstrip("Ġ"), padding) + 0.1 * noise)
     optimiser = torch.optim.AdamW(model.text_encoder.parameters(), PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.98))
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = PEAK_RATE * min(1.0, (step + 1) / 10, (steps - step) / (0.6 * steps))
-        phrases = torch.randint(0, len(ids), (BATCH,), generator=generator)
-        seen = sources[torch.randint(0, len(sources), (BATCH,), generator=generator)].float()
+        phrases = torch.randint(0, len(ids), (BATCH,), generator=generator).to(ids.device)
+        seen = sources[torch.randint(0, len(sources), (BATCH,), generator=generator)].float().to(ids.device)
         words, real = model.words(model.looks(seen), phrases)
         first = words.shape[1] - LONGEST - TAIL
         aim, weight = padding.expand_as(words).clone(), ELSEWHERE * real
