@@ -1,9 +1,10 @@
 """Noise drawn anew after the window, which mends what the push has broken.
 
 A particle that was pushed is on no way that the sampler takes by itself, and what it went wrong in stays in its noise.
-So after the window each step keeps the clean picture that it foresees and draws the noise anew: the churn of Karras et
-al. 2022 (arXiv 2206.00364, section 4), at 1 the stochastic sampler of flow models. By then the answer is settled. Like
-theirs it ends before the fine detail is drawn, of which it would take some away.
+So behind the window each step keeps the clean picture that it foresees and draws the noise anew: the churn of Karras
+et al. 2022 (arXiv 2206.00364, section 4), at 1 the stochastic sampler of flow models. The first step behind the window
+settles the answer, which noise drawn there would make the typical one again; and like theirs it ends before the fine
+detail is drawn, of which it would take some away.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def can_churn(pipeline: Any) -> bool:
 
 @contextmanager
 def churned(pipeline: Any, settings: Repulsion, generators: Any, shares: Sequence[float]) -> Iterator[None]:
-    """In it, the scheduler, a copy that is lent for this run, draws noise anew in each step that begins after the
-    window and leaves at least `LEAST`.
+    """In it, the scheduler, a copy that is lent for this run, draws noise anew in each step behind the window, but for
+    the first, that leaves at least `LEAST`.
 
     generators: one for each particle, from which its noise came, too. shares: how much of the noise of each is drawn
     anew, 0 to 1, read in each step; with 0 it is the scheduler's own step. Raises InputError for another scheduler
@@ -60,8 +61,7 @@ def churned(pipeline: Any, settings: Repulsion, generators: Any, shares: Sequenc
             number = index - (scheduler.begin_index or 0)
             levels, sigmas = noise_levels(pipeline), scheduler.sigmas[index : index + 2].tolist()
             made = original(output, timestep, sample, *args, **options)
-            noise = levels[number], levels[number + 1]
-            if noise[1] < LEAST or settings.share(number, noise) > 0:
+            if levels[number + 1] < LEAST or not _settled(settings, levels, number):
                 return made
             if len(sample) != len(shares):
                 raise RepulsionError(
@@ -82,6 +82,11 @@ def churned(pipeline: Any, settings: Repulsion, generators: Any, shares: Sequenc
 
     with stepped(scheduler, step_of):
         yield
+
+
+def _settled(settings: Repulsion, levels: Sequence[float], number: int) -> bool:
+    """Whether the step of that number has one before it that is behind the window, too."""
+    return number > 0 and settings.share(number - 1, (levels[number - 1], levels[number])) == 0
 
 
 def _renewed(
