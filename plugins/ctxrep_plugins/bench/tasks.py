@@ -50,12 +50,12 @@ def tasks(
 
 
 def sizes_of(pipeline: Any) -> Sequence[tuple[int, int]]:
-    """Sizes of the world, (height, width), that the model of `pipeline` shows pixel for pixel or as squares: those in
-    the aspect of one that its `ctxrep.json` states; all where it states none."""
+    """Sizes of the world, (height, width), in whose aspect the model of `pipeline` edits, pixel for pixel or with squares
+    for pixels, as its `ctxrep.json` says; all where it says nothing of them."""
     profile = Path(pipeline.config.get("_name_or_path") or "") / "ctxrep.json"
-    stated = json.loads(profile.read_text("utf-8")).get("sizes") if profile.is_file() else None
-    known = [(h, w) for h, w in photos.BUCKETS if any(h * wide == w * high for wide, high in stated or ())]
-    return known if stated else photos.BUCKETS
+    stated = json.loads(profile.read_text("utf-8")).get("sizes", ()) if profile.is_file() else ()
+    known = ((h, w) for h, w in photos.BUCKETS if any(h * wide == w * high for wide, high in stated))
+    return tuple(known) or photos.BUCKETS
 
 
 @contextmanager
