@@ -55,6 +55,8 @@ class Repulsion:
         one that the model would have given anyway.
     oversample: how many times as many candidates start as edits are wanted, >= 1; after the window those that differ
         most go on, the anchor among them. With 1 all that start go on.
+    churn: how much of the noise of the particles that were moved is drawn anew in each step from the second behind the
+        window on, while half of it is left, 0 to 1; with 0 none, with 1 all, as by the stochastic sampler of flows.
     """
 
     scope: str | None = None
@@ -69,6 +71,7 @@ class Repulsion:
     guidance: Literal["conditional", "both"] = UNSAID
     anchor: bool = UNSAID
     oversample: int = UNSAID
+    churn: float = UNSAID
 
     def __post_init__(self) -> None:
         for name in ("strength", "eta"):
@@ -89,6 +92,13 @@ class Repulsion:
                     "range, from its start, in which particles repel."
                 )
             object.__setattr__(self, "window", float(self.window))
+        if self.churn is not None:
+            if not (is_number(self.churn) and 0 <= self.churn <= 1):
+                raise InputError(
+                    f"churn is {self.churn!r}, but must be a number from 0 to 1: the share of a moved particle's noise "
+                    "that is drawn anew in each step after the window."
+                )
+            object.__setattr__(self, "churn", float(self.churn))
         for name in ("steps", "iterations", "oversample"):
             value = getattr(self, name)
             if value is None:
@@ -126,7 +136,7 @@ class Repulsion:
 
 BASE = Repulsion(
     strength=1.0, window=0.1, schedule="constant", iterations=5, objective="entropy", keep_norm=True,
-    guidance="conditional", anchor=False, oversample=1,
+    guidance="conditional", anchor=False, oversample=1, churn=0.0,
 )  # fmt: skip
 """What holds where neither the caller nor the model nor its family says anything."""
 

@@ -29,7 +29,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels sample",
-    "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks n",
+    "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks churn n",
     "Check": "name summary prepare verdicts",
     "Case": "source edits mask instruction first_is_plain round_trip realign restore frames worded instructions "
     "evidence",
@@ -38,7 +38,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice checks",
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
-    "active share",
+    "churn active share",
     "Edit": "image seed index verdicts strength region name trace value label file faithful verdict lpips to_dict",
     "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked between like more "
     "images vendi vendi_in distinct distinct_in row sheet to_dict save load report index count",

@@ -48,6 +48,9 @@ class Run:
     ranks: of torch.distributed, over which the candidates are spread, to be handed to `repelled`; None where all are
     here.
 
+    churn: of each candidate that starts, the share of its noise that is drawn anew in each step after the window; empty
+    where there is none. The core does that around the strategy, to which `settings.churn` is 0.
+
     A strategy may set still: how many of the first candidates are the plain ones, unmoved; contextual_vendi: Vendi
     score of the contextual tokens before and after, each 1 to n; and seeds, if it chose others.
     """
@@ -63,6 +66,7 @@ class Run:
     contextual_vendi: tuple[float, float] | None = None
     bank: Bank | None = None
     ranks: Ranks | None = None
+    churn: list[float] = field(default_factory=list)
 
     @property
     def n(self) -> int:

@@ -41,7 +41,8 @@ class Bank:
     kept: the memories of candidates that are done, by their number in the set. made: the memories of the particles of
     the run under way, in their order, noted where `noting`. clean: of the kept ones, by number, the clean latents that
     their velocity pointed at when they were chosen from a pool, (numbers,) on the host. noises: of the kept ones, by
-    number, what they started from, where that is more than a seed; see `sampling.noise.Noise`.
+    number, the noise that they started from, None where that is a seed's, see `sampling.noise.Noise`, and their churn;
+    none where there is neither.
 
     passing: those of the turns before, in the call of the transformer under way.
 
@@ -81,7 +82,7 @@ class Bank:
         return len(self.kept)
 
     def started(self, noises: Sequence[Any]) -> None:
-        """Notes of the run under way what its particles start from, where that is more than a seed each."""
+        """Notes of the run under way the noise and the churn of its particles, as `noises` has them."""
         self._noises = [*noises]
 
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:

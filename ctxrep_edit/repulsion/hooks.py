@@ -110,6 +110,11 @@ def attach(
             f"oversample is {repulsion.oversample}, but here nothing starts or chooses candidates: leave it to "
             "diverse_edit, or give particles for all that you start."
         )
+    if repulsion is not None and repulsion.churn and bank is None:
+        raise InputError(
+            f"churn is {repulsion.churn}, but here the scheduler is left alone: leave it to diverse_edit, or take a "
+            "scheduler of your own with stochastic_sampling."
+        )
     if not is_count(particles):
         raise InputError(f"particles is {particles!r}, but must be a whole number of images, at least 1.")
     if batch_size is not None and not (is_count(batch_size) and batch_size <= particles):

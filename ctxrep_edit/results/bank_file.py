@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "3"
+FORMAT = "4"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 
@@ -66,6 +66,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
         "repels": asked.repels,
         "kinds": [dict(edit.trace.kind) if edit.trace else None for edit in edits],
         "noises": [edit.trace.noise if edit.trace else None for edit in edits],
+        "churns": [edit.trace.churn if edit.trace else 0.0 for edit in edits],
     }  # fmt: skip
     # joined sets may hold one tensor twice, which a file may not
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -96,8 +97,8 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         arguments["references"] = tuple(_source(tensors[name], {}) for name in sorted(others))
         asked = Asked(arguments, stated["next_seed"], stated["repels"])
         own = [
-            replace(edit, trace=_trace(edit, tensors, kind, plain(noise)))
-            for edit, kind, noise in zip(edits, stated["kinds"], stated["noises"], strict=True)
+            replace(edit, trace=_trace(edit, tensors, kind, plain(noise), float(churn)))
+            for edit, kind, noise, churn in zip(edits, stated["kinds"], stated["noises"], stated["churns"], strict=True)
         ]
         return replace(edits, edits=tuple(own), asked=asked)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -108,12 +109,14 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
         ) from error
 
 
-def _trace(edit: Edit, tensors: Mapping[str, Tensor], kind: Mapping[str, Any], noise: Noise | None) -> Trace | None:
+def _trace(
+    edit: Edit, tensors: Mapping[str, Tensor], kind: Mapping[str, Any], noise: Noise | None, churn: float
+) -> Trace | None:
     begin = f"{edit.index}/"
     own = {name.removeprefix(begin): tensor for name, tensor in tensors.items() if name.startswith(begin)}
     clean = own.pop("clean", None)
     memory = {_place(name): tokens for name, tokens in own.items()}
-    return Trace(memory, clean, kind, noise) if memory else None
+    return Trace(memory, clean, kind, noise, churn) if memory else None
 
 
 def _name(place: tuple[int, int, int, int]) -> str:

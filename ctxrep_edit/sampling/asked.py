@@ -16,6 +16,7 @@ from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.words import checked_words
+from ctxrep_edit.sampling.churn import can_churn
 from ctxrep_edit.sampling.options import rows_of_their_own
 from ctxrep_edit.sampling.traces import left_trace
 from ctxrep_edit.settings import Repulsion, completed, is_count
@@ -157,7 +158,8 @@ def settings_asked(
         return completed(asked, Repulsion(strength=strategy.strength))
     if oversample is not None and oversample > 1 and not completed(asked).active:
         raise InputError(f"oversample is {oversample}, but with strength 0 nothing repels: leave one of them out.")
-    return settings_for(pipeline, asked, adapter)
+    found = settings_for(pipeline, asked, adapter)
+    return replace(found, churn=0.0) if asked.churn is None and not can_churn(pipeline) else found
 
 
 def check_batches(

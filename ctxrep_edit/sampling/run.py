@@ -18,6 +18,7 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import is_repelled
 from ctxrep_edit.sampling.calling import opaque, pictures, steps_of
+from ctxrep_edit.sampling.churn import churned
 from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
@@ -93,8 +94,14 @@ def sample(
         if foresight is not None:
             held.enter_context(foresight.at_work())
         words = adapter.instruction(pipeline, arguments) if words is None else words
-        alone = replace(settings, oversample=1)  # starting and choosing is done around the strategy
+        alone = replace(settings, oversample=1, churn=0.0)  # what is done around the strategy
         run = Run(pipeline, adapter, call, arguments, seeds[:n], alone, words, bank=bank, ranks=ranks)
+        if settings.active and settings.churn:
+            still = int(settings.anchor and (ranks is None or ranks.rank == 0))
+            run.churn = [0.0] * still + [settings.churn] * (len(seeds) - still)
+            if bank is not None:
+                bank.started([(None, share) for share in run.churn])
+            held.enter_context(churned(pipeline, settings, arguments.get("generator"), run.churn))
         images = strategy.sample(run) if settings.active else run.call()
     if not settings.active:
         run.still = run.n

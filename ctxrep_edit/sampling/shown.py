@@ -31,7 +31,7 @@ def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
     """
     packed = packed_latents(plan.pipeline, plan.adapter, picture)
     noise = torch.Generator().manual_seed(int(fingerprint(picture)["sha256"][:12], 16))
-    settings = replace(plan.settings, oversample=1, anchor=False)
+    settings = replace(plan.settings, oversample=1, anchor=False, churn=0.0)
     arguments = {k: v for k, v in plan.arguments(plan.seeds[:1]).items() if k != "callback_on_step_end"}
     bank = Bank()
     sample(

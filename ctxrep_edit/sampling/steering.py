@@ -44,13 +44,23 @@ class Steering(Strategy):
     def sample(self, run: Run) -> Tensor: ...
 
     @contextmanager
-    def at_work(self, run: Run, steer: Steer, noises: Sequence[Noise], share: float) -> Iterator[Attachment]:
-        """In it, `run.call` makes candidates from these noises, one for each generator, whose tokens `steer` moves
-        before they repel one another with this share of the strength, less than all of it without an anchor."""
+    def at_work(
+        self, run: Run, steer: Steer, noises: Sequence[Noise], churn: Sequence[float], share: float
+    ) -> Iterator[Attachment]:
+        """In it, `run.call` makes candidates from these noises, one for each generator, of which these shares are drawn
+        anew after the window, and whose tokens `steer` moves before they repel one another with this share of the
+        strength, less than all of it without an anchor."""
         generators = run.arguments["generator"]
         drawn = Drawn(dict(zip(generators, noises, strict=True)))
+        made_with = max(_churn(edit) for edit in self.edits)
+        if made_with and not run.churn:
+            raise InputError(
+                "An edit that is leaned on was made with noise drawn anew after the window, but here none is: give "
+                f"repulsion=Repulsion(churn={made_with:g}, ...), as it was made."
+            )
+        run.churn[:] = churn
         if run.bank is not None:
-            run.bank.started(noises)
+            run.bank.started([*zip(noises, churn, strict=True)])
         eta = None if run.settings.eta is None else run.settings.eta * share
         anchor = run.settings.anchor and share == 1
         settings = replace(run.settings, strength=run.settings.strength * share, eta=eta, anchor=anchor)
@@ -87,7 +97,9 @@ class Between(Steering):
             return _with(parts, way)
 
         one_noise, other_noise = (noise_of(edit) for edit in self.edits)
-        with self.at_work(run, steer, between(one_noise, other_noise, shares), share=0.0):
+        start, end = (_churn(edit) for edit in self.edits)
+        churn = [start + (end - start) * min(1.0, share) for share in shares]
+        with self.at_work(run, steer, between(one_noise, other_noise, shares), churn, share=0.0):
             return run.call()
 
 
@@ -117,7 +129,10 @@ class Like(Steering):
             own = torch.cat([_wide(part.selected, target.shape[1]) for part in parts], 1)  # (n, selected, width)
             return _with(parts, torch.lerp(target.double().to(own.device), own.double(), spread))
 
-        with self.at_work(run, steer, noises, share=spread) as attachment:
+        liked_churn = _churn(self.edits[0])
+        own = run.churn or [0.0] * len(noises)
+        churn = [liked_churn + (each - liked_churn) * spread for each in own]
+        with self.at_work(run, steer, noises, churn, share=spread) as attachment:
             images = run.call()
         run.still = int(run.settings.anchor and spread == 1)
         run.contextual_vendi = attachment.mean_vendi
@@ -148,6 +163,11 @@ def noise_of(edit: Edit) -> Noise:
     if known is None and edit.seed is None:
         raise InputError(f"Edit {edit.index + 1} was not made here, so that its noise is not known.")
     return edit.seed if known is None else known  # type: ignore[return-value]
+
+
+def _churn(edit: Edit) -> float:
+    assert edit.trace is not None  # the plan has checked it
+    return edit.trace.churn
 
 
 def _memory(edit: Edit) -> Memory:

@@ -22,20 +22,24 @@ def foreseeing(scheduler: Any, seen: Callable[[int, Callable[[], Tensor]], None]
 
     def stepping(original: Any) -> Any:
         def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
-            index = getattr(scheduler, "step_index", None)
-            index = getattr(scheduler, "begin_index", None) or 0 if index is None else index
-            sigma = scheduler.sigmas[index]
+            sigma = scheduler.sigmas[index_of(scheduler)]
             seen(len(sample), lambda: sample - sigma.to(sample) * output)
             return original(output, timestep, sample, *args, **options)
 
         return step
 
-    with _stepped(scheduler, stepping):
+    with stepped(scheduler, stepping):
         yield
 
 
+def index_of(scheduler: Any) -> int:
+    """Among its sigmas, that of the step to come."""
+    index: int | None = getattr(scheduler, "step_index", None)
+    return (getattr(scheduler, "begin_index", None) or 0) if index is None else index
+
+
 @contextmanager
-def _stepped(scheduler: Any, change: Callable[[Any], Any]) -> Iterator[None]:
+def stepped(scheduler: Any, change: Callable[[Any], Any]) -> Iterator[None]:
     """In it, the scheduler's `step` is what `change` makes of it."""
     original, wrapped = scheduler.step, "step" in vars(scheduler)
     scheduler.step = change(original)
@@ -70,5 +74,5 @@ def followed(pipeline: Any, after: StepCallback) -> Iterator[Mapping[str, Any]]:
 
         return step
 
-    with _stepped(pipeline.scheduler, stepping):
+    with stepped(pipeline.scheduler, stepping):
         yield {}

@@ -29,12 +29,14 @@ LOOKED_AT = 16
 class Trace:
     """memory: the contextual tokens that a candidate had. clean: the clean latents, (numbers,), by which a pool is
     chosen from; None where none was. kind: what a run must share to be repelled from it, as JSON takes it. noise: what
-    it started from; None where that is its seed."""
+    it started from; None where that is its seed. churn: the share of its noise that was drawn anew in each step after
+    the window."""
 
     memory: Memory
     clean: Tensor | None
     kind: Mapping[str, Any]
     noise: Noise | None = None
+    churn: float = 0.0
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +87,7 @@ def trace_of(bank: Bank, i: int, kind: Mapping[str, Any], wordings: Wordings) ->
     if not kind or i not in bank.kept:
         return None
     own = {**kind, "instruction": wordings.said(i)}
-    return Trace(bank.kept[i], bank.clean.get(i), own, bank.noises.get(i))
+    return Trace(bank.kept[i], bank.clean.get(i), own, *bank.noises.get(i, (None, 0.0)))
 
 
 def bank_of(

@@ -21,6 +21,7 @@ from ctxrep_edit import EditSet, InputError, ModelError, Strategy, assess, diver
 from ctxrep_edit.sampling.noise import Drawn, turned
 
 SIX = replace(SOME, anchor=True)
+CHURNED = replace(SIX, churn=1.0)
 
 
 def made(picture: Image.Image, pipeline: Any, **options: Any) -> EditSet:
@@ -40,7 +41,9 @@ def off(one: EditSet, other: np.ndarray) -> float:
 
 
 @both
-@pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"oversample": 2}, {"scope": "pooled"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_size": 1}, {"oversample": 2}, {"scope": "pooled"}, {"repulsion": CHURNED}], ids=str
+)
 def test_the_ends_of_a_walk_are_the_edits(pipeline: Any, picture: Image.Image, options: dict[str, Any]) -> None:
     mask = Image.new("L", picture.size, 255) if "Inpaint" in type(pipeline).__name__ else None
     first = made(picture, pipeline, mask=mask, **options)

@@ -18,6 +18,8 @@ class Kontext(Model):
 
     call: ClassVar[Mapping[str, object]] = {"max_sequence_length": text.LENGTH, "guidance_scale": 1.0}
 
+    repulsion: ClassVar[Mapping[str, object]] = {"churn": 1.0}
+
     def __init__(self) -> None:
         super().__init__()
         self.tokenizer, self.tokenizer_2 = text.clip_tokenizer(), text.t5_tokenizer()
@@ -48,7 +50,7 @@ class Kontext(Model):
             timestep=sigma,
             pooled_projections=self.text_encoder(self.get_buffer("clip_ids")[phrase]).pooler_output,
             encoder_hidden_states=self.text_encoder_2(self.get_buffer("t5_ids")[phrase])[0],
-            txt_ids=torch.zeros(text.LENGTH, 3),
+            txt_ids=torch.zeros(text.LENGTH, 3, device=noisy.device),
             img_ids=torch.cat([rows, reference]),
             return_dict=False,
         )[0][:, : len(rows)]

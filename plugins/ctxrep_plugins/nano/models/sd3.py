@@ -26,6 +26,8 @@ class Sd3(Model):
         "image_guidance_scale": 1.0,
     }
 
+    repulsion: ClassVar[Mapping[str, object]] = {"churn": 1.0}
+
     def __init__(self) -> None:
         super().__init__()
         self.tokenizer, self.tokenizer_3 = text.clip_tokenizer(), text.t5_tokenizer()
