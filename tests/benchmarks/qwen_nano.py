@@ -1,4 +1,4 @@
-"""`ctxrep-edit bench spread --model qwen-nano` in a tenth of the time: the outer levels of the autoencoder are left out.
+"""`ctxrep-edit bench spread --model qwen-nano` in a tenth of the time, without the outer levels of the autoencoder.
 
     python tests/benchmarks/qwen_nano.py --photos 12 --method plain --method contextual --trials FILE
 

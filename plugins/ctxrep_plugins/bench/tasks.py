@@ -38,7 +38,8 @@ def tasks(
     first: int = 0,
     sizes: Sequence[tuple[int, int]] = photos.BUCKETS,
 ) -> Iterable[Task]:
-    """`count` crops from number `first` on, of `sizes` in turn, each with an open and a pinned request of every edit."""
+    """`count` crops from number `first` on, in `sizes` by turns, each with an open and a pinned request of every
+    edit."""
     for photo in range(first, first + count):
         rng = np.random.default_rng([seed, photo])
         picture = photos.crop([pictures[photo % len(pictures)]], sizes[photo % len(sizes)], rng)
@@ -50,8 +51,8 @@ def tasks(
 
 
 def sizes_of(pipeline: Any) -> Sequence[tuple[int, int]]:
-    """Sizes of the world, (height, width), in whose aspect the model of `pipeline` edits, pixel for pixel or with squares
-    for pixels, as its `ctxrep.json` says; all where it says nothing of them."""
+    """Sizes of the world, (height, width), in whose aspect the model of `pipeline` edits, pixel for pixel or with
+    squares for pixels, as its `ctxrep.json` says; all where it says nothing of them."""
     profile = Path(pipeline.config.get("_name_or_path") or "") / "ctxrep.json"
     stated = json.loads(profile.read_text("utf-8")).get("sizes", ()) if profile.is_file() else ()
     known = ((h, w) for h, w in photos.BUCKETS if any(h * wide == w * high for wide, high in stated))

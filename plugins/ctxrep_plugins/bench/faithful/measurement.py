@@ -70,8 +70,8 @@ def measure(pipeline: Any, count: int, sampled: int, seed: int) -> Findings:
     """
     if isinstance(pipeline.vae, AutoencoderKLQwenImage):
         raise InputError(
-            "What the checks catch is measured pixel by pixel at the sizes of the world, and qwen-nano shows each pixel "
-            "as a square of many: name kontext-nano, whose edits it follows, or sd3-nano."
+            "What the checks catch is measured at the sizes of the world, and qwen-nano shows each pixel as a square "
+            "of many: name kontext-nano, whose edits it follows, or sd3-nano."
         )
     found = Findings()
     for number, task in enumerate(_open_tasks(count, seed)):
