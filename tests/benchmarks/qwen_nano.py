@@ -2,9 +2,9 @@
 
     python tests/benchmarks/qwen_nano.py --photos 4 --trials FILE
 
-The outer levels of the autoencoder are left out (`tests/megapixel.py`), as is what AlexNet sees in a megapixel. Printed:
-different right answers of 6, the share right and the share that respects pinned words, with 95 % intervals by bootstrap
-over crops. --trials: every set's figures are kept there, and it goes on from them.
+The outer levels of the autoencoder are left out, and what AlexNet sees in a megapixel. Printed are different right
+answers of 6, the share right and the share that respects pinned words, with 95 % intervals by bootstrap over crops.
+--trials: every set's figures are kept there, and it goes on from them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from ctxrep_plugins.bench.spread.methods import Method, method
-from ctxrep_plugins.bench.tasks import Task, sizes_of, strictly, tasks
-from ctxrep_plugins.nano.world.judge import Judge, of_the_world
+from ctxrep_plugins.bench.spread.methods import method
+from ctxrep_plugins.bench.tasks import sizes_of, tasks
 from ctxrep_plugins.nano.world.photos import held_out
 
-from ctxrep_edit import diverse_edit, load_pipeline, to_tensor
+from ctxrep_edit import load_pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from megapixel import quick
+from megapixel import figures, quick
 from steering import interval
 
-N = 6
 METHODS = ("plain", "contextual", "contextual*1")
 
 
@@ -65,30 +62,6 @@ def measured(photos: int, file: Path | None) -> Iterator[dict[str, Any]]:
                     with file.open("a") as stream:
                         stream.write(json.dumps(row) + "\n")
             yield row
-
-
-def figures(pipeline: Any, task: Task, how: Method) -> dict[str, Any]:
-    with strictly():
-        edits = diverse_edit(
-            task.picture, task.request.text, N, pipeline=pipeline, seed=task.seed, batch_size=N, bank="off",
-            strength="auto" if how.strength is None else how.strength, repulsion=how.repulsion, preserve="off",
-            progress=False,
-        )  # fmt: skip
-    judge = Judge(task.request.edit, task.picture, pipeline)
-    images = of_the_world(torch.cat([to_tensor(image) for image in edits.images]))  # (n, 3, h, w)
-    rulings = [judge(image) for image in images]
-    admitted = task.request.answers
-    right = [ruling.answer for ruling in rulings if ruling.right and ruling.answer in admitted]
-    held = sum(ruling.answer in admitted for ruling in rulings) / N
-    photo, edit, pinned = task.key
-    return {
-        "photo": photo,
-        "edit": edit,
-        "pinned": pinned,
-        "distinct": len(set(right)),
-        "right": len(right) / N,
-        "held": held,
-    }
 
 
 if __name__ == "__main__":

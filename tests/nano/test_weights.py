@@ -32,7 +32,7 @@ ENCODERS = {
     "sd3-nano": ["CLIPTextModelWithProjection", "CLIPTextModelWithProjection", "T5EncoderModel"],
     "qwen-nano": ["Qwen2_5_VLForConditionalGeneration"],
 }
-POOL = {"kontext-nano": 4 / 3, "sd3-nano": 4 / 3, "sd3-nano-turbo": 3 / 2, "qwen-nano": 4 / 3}
+POOL = {"kontext-nano": 4 / 3, "sd3-nano": 4 / 3, "sd3-nano-turbo": 3 / 2}
 """Evaluations of a set with its default pool, to those of a plain one."""
 
 
@@ -69,13 +69,10 @@ def test_the_autoencoder_of_qwen_nano_shows_what_the_shared_one_shows(pipeline):
     assert psnr(inner, exact).mean() >= 31
 
 
-@pytest.mark.parametrize("name", list(nano.MODELS))
+@pytest.mark.parametrize("name", [name for name in nano.MODELS if name != "qwen-nano"])
 def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
-    pipeline = load_pipeline(nano.WEIGHTS / name, device="cpu")
+    pipeline = load_pipeline(name)
     work = [task for task in tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
-    if name == "qwen-nano":  # even so it takes seconds a set
-        megapixel.quick(pipeline)
-        work = work[:6:2]
     trials = [[run(pipeline, task, method(name, pipeline, {}), 6) for task in work] for name in METHODS]
     plain, ours, pool = (summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
     assert plain["right"][0] >= 0.9
@@ -85,6 +82,19 @@ def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     assert ours["evaluations"] == (1, 1, 1)
     assert pool["evaluations"] == pytest.approx((POOL[name],) * 3)
     assert agreed(trials) >= 0.8  # how many different edits there are, by `EditSet.distinct`
+
+
+def test_the_same_of_qwen_nano():
+    """On three sets, as one takes it several seconds."""
+    pipeline = megapixel.quick(load_pipeline(nano.WEIGHTS / "qwen-nano", device="cpu"))
+    work = [task for task in tasks(photos.held_out(), 1, seed=11) if not task.request.pins][::2]
+    plain, ours = (
+        [megapixel.figures(pipeline, task, method(name, pipeline, {})) for task in work]
+        for name in ("plain", "contextual")
+    )
+    assert np.mean([row["right"] for row in plain]) >= 0.9
+    assert np.mean([row["right"] for row in ours]) >= 0.85
+    assert sum(row["distinct"] for row in ours) > 1.5 * sum(row["distinct"] for row in plain)
 
 
 def large(pictures):
