@@ -23,3 +23,9 @@ def test_faithful_counts_what_is_caught_and_what_is_flagged_wrongly() -> None:
             assert rows[kind, "empty", region]["by"]["change"] == rows[kind, "empty", region]["n"] == 3
     for fault in ("shift", "cast", "noise", "moved", "missing"):
         assert rows["part", fault, "mask"]["flagged"] == 1
+
+
+def test_faithful_needs_pictures_of_the_size_of_the_world() -> None:
+    result = CliRunner().invoke(cli.cli, ["bench", "faithful", "--model", "qwen-nano"])
+    assert result.exit_code == 1
+    assert "name kontext-nano, whose edits it follows, or sd3-nano" in " ".join(result.stderr.split())

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from ctxrep_plugins.bench.spread.results import VERSION
+from ctxrep_plugins.bench.tasks import sizes_of, tasks
+from ctxrep_plugins.nano.world import photos
 from PIL import Image
 
 from ctxrep_edit import Strategy, cli, load_pipeline
@@ -94,3 +96,11 @@ def test_what_it_cannot_do(arguments: list[str], message: str) -> None:
     result = spread(*arguments)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_crops_are_of_sizes_that_the_model_edits_at() -> None:
+    assert sizes_of(load_pipeline("kontext-nano", progress=False)) == photos.BUCKETS
+    megapixel = load_pipeline("qwen-nano", progress=False)  # of which the others are no multiples
+    assert sizes_of(megapixel) == ((64, 64), (56, 72), (72, 56))
+    shapes = {task.photo: task.picture.shape for task in tasks(photos.held_out(), 5, 0, sizes=sizes_of(megapixel))}
+    assert [shapes[photo][:2] for photo in range(5)] == [(64, 64), (56, 72), (72, 56), (64, 64), (56, 72)]

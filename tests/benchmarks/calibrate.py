@@ -19,7 +19,7 @@ import click
 import numpy as np
 from ctxrep_plugins.bench.spread.methods import PLAIN, Method
 from ctxrep_plugins.bench.spread.trials import run
-from ctxrep_plugins.bench.tasks import tasks
+from ctxrep_plugins.bench.tasks import sizes_of, tasks
 from ctxrep_plugins.calibrate import running
 from ctxrep_plugins.calibrate.design import Cell
 from ctxrep_plugins.calibrate.page import report
@@ -90,7 +90,7 @@ def score(model: str, out: Path, crops: int, seed: int) -> None:
     done = {(row["method"], row["photo"], row["edit"]) for row in rows}
     methods = {"plain": PLAIN, cell.label: Method("contextual", None, cell.repulsion)}
     with file.open("a") as stream:
-        for task in tasks(held_out(), crops, seed):
+        for task in tasks(held_out(), crops, seed, sizes=sizes_of(pipeline)):
             for name, method in methods.items():
                 if task.request.pins or (name, task.photo, task.request.edit.name) in done:
                     continue

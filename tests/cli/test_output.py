@@ -91,7 +91,8 @@ def test_models() -> None:
     assert stated["pipelines"]["FluxKontextPipeline"] == "flux-kontext"
     assert stated["default"]["flux-kontext"] == "middle"
     assert set(stated["scopes"]["flux-kontext"]) == set(catalog.pipelines()["FluxKontextPipeline"].scopes)
-    assert [model["name"] for model in stated["models"]] == ["kontext-nano", "sd3-nano", "sd3-nano-turbo"]
+    models = [model["name"] for model in stated["models"]]
+    assert models == ["kontext-nano", "sd3-nano", "sd3-nano-turbo", "qwen-nano"]
 
 
 @pytest.mark.parametrize("columns", ["20", "60", "80"])

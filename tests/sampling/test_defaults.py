@@ -81,7 +81,7 @@ def test_nothing_is_said_of_what_is_stated_or_measured_or_has_no_name(
     with warnings.catch_warnings():
         warnings.simplefilter("error", Uncalibrated)
         edits = edit(picture, pipeline=pipeline, n=2)  # its folder states settings
-        for name in ("kontext-nano", "sd3-nano"):
+        for name in ("kontext-nano", "sd3-nano", "qwen-nano"):
             embedded = load_pipeline(name, device="cpu")
             defaults.warn_uncalibrated(embedded, adapter_for(embedded), profile(embedded))
         pipeline.register_to_config(_name_or_path="")

@@ -13,6 +13,7 @@ MODELS = {
     "kontext-nano": "FLUX.1 Kontext in miniature: edits any photograph at 64 pixels, in six ways",
     "sd3-nano": "Stable Diffusion 3 that edits by instruction, in miniature: the same edits",
     "sd3-nano-turbo": "sd3-nano, distilled into four steps",
+    "qwen-nano": "Qwen-Image-Edit in miniature: the same edits, on a megapixel of squares",
 }
 ADVICE = (
     "It knows: add a sticker, add a frame, change the light, change the style, recolour it, change the "

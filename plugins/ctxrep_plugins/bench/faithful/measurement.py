@@ -14,9 +14,10 @@ from ctxrep_plugins.nano import world
 from ctxrep_plugins.nano.right_answer import RightAnswer
 from ctxrep_plugins.nano.world import faults, photos
 from ctxrep_plugins.nano.world.judge import Judge, Ruling
+from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 
-from ctxrep_edit import CHECKS, DEFAULT_CHECKS, Case, diverse_edit, judge, round_trip, to_tensor
+from ctxrep_edit import CHECKS, DEFAULT_CHECKS, Case, InputError, diverse_edit, judge, round_trip, to_tensor
 
 SIZE = 6  # edits of a set
 RARE = 2  # sets with a rare answer, of each crop and edit
@@ -64,8 +65,14 @@ def measure(pipeline: Any, count: int, sampled: int, seed: int) -> Findings:
     """`count` crops of the held-out photographs with exact edits, the first `sampled` of them with the model's too.
 
     Exact edits: the rendered answers, sent through the autoencoder, in sets of six; each fault is planted in the first,
-    or nothing is done in it. Some sets are one rare answer among five typical ones.
+    or nothing is done in it. Some sets are one rare answer among five typical ones. Raises InputError for a model that
+    does not edit at the world's own sizes.
     """
+    if isinstance(pipeline.vae, AutoencoderKLQwenImage):
+        raise InputError(
+            "What the checks catch is measured at the sizes of the world, and qwen-nano shows each pixel as a square "
+            "of many: name kontext-nano, whose edits it follows, or sd3-nano."
+        )
     found = Findings()
     for number, task in enumerate(_open_tasks(count, seed)):
         crop = Crop(task.picture, _tensor(task.picture[None]), round_trip(pipeline, _tensor(task.picture[None])))

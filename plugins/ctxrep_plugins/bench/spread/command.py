@@ -67,7 +67,7 @@ def spread(
     from ctxrep_plugins.bench.spread import methods, plot, tables
     from ctxrep_plugins.bench.spread.results import Results
     from ctxrep_plugins.bench.spread.trials import run
-    from ctxrep_plugins.bench.tasks import tasks
+    from ctxrep_plugins.bench.tasks import sizes_of, tasks
     from ctxrep_plugins.nano.world.photos import held_out, read_folder
     from rich.console import Console
 
@@ -92,7 +92,7 @@ def spread(
             compared = methods.sweep(pipeline, changes, settings.scope)
         else:
             compared = [methods.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
-        work = list(tasks(pictures, photos, seed))
+        work = list(tasks(pictures, photos, seed, sizes=sizes_of(pipeline)))
         asked = {"model": model, "n": n, "seed": seed, "folder": str(folder or ""), "sampler_steps": steps}
         with Results(trials, **asked, **asdict(settings)) as found:
             for task, how in _left(work, compared, found):

@@ -80,6 +80,7 @@ def save(model: Model, vae: ModelMixin, folder: Path) -> None:
     for name in model.halved:
         part = vae if name == "vae" else getattr(model, name)
         copy.deepcopy(part).half().save_pretrained(folder / name, safe_serialization=True)
+        _restate(folder / name / "config.json", dtype="float32")
     stated = {
         "sizes": [(w * model.zoom, h * model.zoom) for h, w in model.buckets],
         "call": {"num_inference_steps": model.steps, **model.call},
@@ -87,9 +88,14 @@ def save(model: Model, vae: ModelMixin, folder: Path) -> None:
         **({"base": f"../{model.base}"} if model.base else {}),
     }
     (folder / "ctxrep.json").write_text(encode_json(stated) + "\n", "utf-8")
-    config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
+    _restate(folder / "vae" / "config.json", "block_out_channels", "_name_or_path")
+
+
+def _restate(config: Path, *dropped: str, **changed: str) -> None:
+    """Changes entries that a configuration has, and takes some out. transformers loads a part in the dtype that is
+    stated, half precision where it was saved in it, beside those of diffusers in float32; `AutoencoderTiny` writes an
+    entry that it warns of when it reads it."""
     if config.exists():
-        entries = json.loads(config.read_text("utf-8"))
-        entries.pop("block_out_channels", None)
-        entries.pop("_name_or_path", None)
-        config.write_text(encode_json(entries) + "\n", "utf-8")
+        stated = json.loads(config.read_text("utf-8"))
+        kept = {name: changed.get(name, value) for name, value in stated.items() if name not in dropped}
+        config.write_text(encode_json(kept) + "\n", "utf-8")

@@ -29,6 +29,8 @@ class Qwen(Model):
     buckets = BUCKETS[:3]  # the pipeline brings every picture to a megapixel, and these fit its multiples there
     zoom = ZOOM
     halved = ("transformer", "text_encoder", "vae")
+    # chosen on tuning photographs: docs/qwen-nano.md
+    repulsion: ClassVar[Mapping[str, object]] = {"strength": 1.0, "oversample": 2, "churn": 1.0}
 
     def __init__(self) -> None:
         super().__init__()
