@@ -1,5 +1,5 @@
 # make demo    sets up .venv, fetches the LPIPS weights (once), edits a photograph into out/demo/
-# make test    the same environment with the test tools: make lint, then pytest
+# make test    the same environment with the test tools: make lint, then pytest, a process with one thread per core
 # make lint    what needs no running: ruff, its formatter, mypy, import-linter
 # make docs    draws the picture of the imports anew, and builds the site into out/site/; a warning is an error
 # make bench   a short look at the benchmarks, a few minutes: the seam of restored edits, spread on one crop, batches
@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 
 test: lint
 	$(BIN)/ctxrep-edit weights
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from ctxrep_edit import CHECKS, DEFAULT_CHECKS, Case, OutsideItsWorld, diverse_e
 from ctxrep_edit.results.sheet import BAD
 
 ASKED = [*DEFAULT_CHECKS, "right-answer"]
-DOUBLE = 0  # a seed from which one of six edits is wrong inside its region
+DOUBLE = 3  # a seed from which one of six edits is wrong inside its region, where the push is too strong
 PHOTO = Image.fromarray(skimage.data.astronaut())
 
 
@@ -66,7 +66,8 @@ def test_it_is_asked_for_by_the_folder_too(model: str | Path) -> None:
 
 def test_a_wrong_answer_is_red_on_a_new_users_first_sheet(tmp_path: Path) -> None:
     PHOTO.save(tmp_path / "photo.png")
-    result = call(tmp_path / "photo.png", "add a sticker", "-n", 6, "--seed", DOUBLE, "-o", tmp_path, "--no-progress")
+    asked = tmp_path / "photo.png", "add a sticker", "-n", 6, "--seed", DOUBLE, "--strength", 6, "-o", tmp_path
+    result = call(*asked, "--no-progress")
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert ImageColor.getrgb(BAD) in {colour for _, colour in sheet.getcolors(2**24) or ()}
