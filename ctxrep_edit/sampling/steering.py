@@ -22,7 +22,7 @@ from ctxrep_edit.repulsion.bank import Memory, Place
 from ctxrep_edit.repulsion.hooks import repelled
 from ctxrep_edit.repulsion.tokens import Part
 from ctxrep_edit.sampling.noise import Drawn, Noise, between
-from ctxrep_edit.sampling.traces import left_trace
+from ctxrep_edit.sampling.traces import Trace, left_trace
 from ctxrep_edit.settings import is_number
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Steering(Strategy):
         strength, less than all of it without an anchor."""
         generators = run.arguments["generator"]
         drawn = Drawn(dict(zip(generators, noises, strict=True)))
-        made_with = max(_churn(edit) for edit in self.edits)
+        made_with = max(_trace(edit).churn for edit in self.edits)
         if made_with and not run.churn:
             raise InputError(
                 "An edit that is leaned on was made with noise drawn anew after the window, but here none is: give "
@@ -87,7 +87,7 @@ class Between(Steering):
         self.stated = {"walk": {"seeds": [one.seed, other.seed], "shares": list(shares)}}
 
     def sample(self, run: Run) -> Tensor:
-        one, other = (_memory(edit) for edit in self.edits)
+        one, other = (_trace(edit).memory for edit in self.edits)
         shares = [self.shares[seed - self.first] for seed in run.seeds]
 
         def steer(place: Place, parts: Sequence[Part]) -> list[Part]:
@@ -97,7 +97,7 @@ class Between(Steering):
             return _with(parts, way)
 
         one_noise, other_noise = (noise_of(edit) for edit in self.edits)
-        start, end = (_churn(edit) for edit in self.edits)
+        start, end = (_trace(edit).churn for edit in self.edits)
         churn = [start + (end - start) * min(1.0, share) for share in shares]
         with self.at_work(run, steer, between(one_noise, other_noise, shares), churn, share=0.0):
             return run.call()
@@ -117,7 +117,7 @@ class Like(Steering):
         self.stated = {"like": edit.seed, "spread": spread}
 
     def sample(self, run: Run) -> Tensor:
-        liked, spread = _memory(self.edits[0]), self.spread
+        liked, spread = _trace(self.edits[0]).memory, self.spread
         noises: list[Noise] = []
         for generator in run.arguments["generator"]:
             noises += between(noise_of(self.edits[0]), generator.initial_seed(), [spread])
@@ -129,7 +129,7 @@ class Like(Steering):
             own = torch.cat([_wide(part.selected, target.shape[1]) for part in parts], 1)  # (n, selected, width)
             return _with(parts, torch.lerp(target.double().to(own.device), own.double(), spread))
 
-        liked_churn = _churn(self.edits[0])
+        liked_churn = _trace(self.edits[0]).churn
         own = run.churn or [0.0] * len(noises)
         churn = [liked_churn + (each - liked_churn) * spread for each in own]
         with self.at_work(run, steer, noises, churn, share=spread) as attachment:
@@ -165,14 +165,9 @@ def noise_of(edit: Edit) -> Noise:
     return edit.seed if known is None else known  # type: ignore[return-value]
 
 
-def _churn(edit: Edit) -> float:
+def _trace(edit: Edit) -> Trace:
     assert edit.trace is not None  # the plan has checked it
-    return edit.trace.churn
-
-
-def _memory(edit: Edit) -> Memory:
-    assert edit.trace is not None  # the plan has checked it
-    return edit.trace.memory
+    return edit.trace
 
 
 def _had(memory: Memory, place: Place, parts: Sequence[Part]) -> Tensor:

@@ -42,7 +42,9 @@ def off(one: EditSet, other: np.ndarray) -> float:
 
 @both
 @pytest.mark.parametrize(
-    "options", [{}, {"batch_size": 1}, {"oversample": 2}, {"scope": "pooled"}, {"repulsion": CHURNED}], ids=str
+    "options",
+    [{}, {"batch_size": 1}, {"oversample": 2}, {"scope": "pooled"}, {"repulsion": CHURNED, "steps": 8}],
+    ids=str,
 )
 def test_the_ends_of_a_walk_are_the_edits(pipeline: Any, picture: Image.Image, options: dict[str, Any]) -> None:
     mask = Image.new("L", picture.size, 255) if "Inpaint" in type(pipeline).__name__ else None

@@ -95,9 +95,8 @@ def train_decoder(
             spread = 0.06 * RAW_SCALE * torch.rand((len(z), 1, 1, 1), generator=generator)
             moved = (spread * torch.randn(z.shape, generator=generator)).to(z.device)
             z = (z + moved).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            vae.device.type, torch.bfloat16, enabled=step < 0.8 * steps
-        ):  # the last digits need float32
+        mixed = step < 0.8 * steps  # the last digits need float32
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=mixed):
             y = vae.decode(z).sample.float()
         error = (y - x).square().mean((1, 2, 3))  # (batch,)
         loss = (error + 1e-4).log().mean() * 0.01 + F.l1_loss(y, x) + 2 * error.mean()
