@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
+from ctxrep_edit.repulsion.room import Room
 from ctxrep_edit.repulsion.tokens import Part
 
 Place = tuple[int, int, int, int]
@@ -77,6 +78,7 @@ class Bank:
     worded: bool = False
     _clean: Sequence[Tensor] = ()
     _noises: Sequence[Any] = ()
+    _rooms: dict[int, Room] = field(default_factory=dict)  # by particle of the run under way, on a GPU
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -88,6 +90,7 @@ class Bank:
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:
         """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
         self.made = [self.made[row] for row in rows] if self.made else []
+        self._rooms.clear()
         self._clean = [*clean]
         self._noises = [self._noises[row] for row in rows] if self._noises else []
 
@@ -105,6 +108,7 @@ class Bank:
         self.clean.update(zip(candidates, self._clean, strict=False))
         self.noises.update(zip(candidates, self._noises, strict=False))
         self.made, self._clean, self._noises = [], (), ()
+        self._rooms.clear()
 
     def leave(self, candidates: Collection[int]) -> Left:
         """Forgets these candidates, and returns what it knew of each."""
@@ -121,6 +125,7 @@ class Bank:
     def drop(self) -> None:
         """Forgets the run under way, which came to nothing."""
         self.made, self.passing, self._clean, self._noises, self.turn, self.last = [], [], (), (), None, False
+        self._rooms.clear()
 
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
@@ -158,19 +163,21 @@ class Bank:
         turn = self.turn or range(len(own))
         if turn.start == 0 and memories and place in memories[0]:  # another run
             memories.clear()
+            self._rooms.clear()
         self.noted = True
         while len(memories) < turn.stop:
             memories.append({})
         for row, tokens in zip(turn, own, strict=True):
             # what later rounds need leaves the device; each has a storage of its own
             kept = memories is self.made
-            memories[row][place] = self._stored(tokens.detach()) if kept else tokens.detach().clone()
+            memories[row][place] = self._stored(row, tokens.detach()) if kept else tokens.detach().clone()
 
-    def _stored(self, tokens: Tensor) -> Tensor:
-        """A copy on the host, (selected, dim), or in a file."""
+    def _stored(self, row: int, tokens: Tensor) -> Tensor:
+        """A copy of a particle's tokens on the host, (selected, dim), or in a file."""
         if not self.on_disk:
-            room = torch.empty(tokens.shape, dtype=tokens.dtype, device="cpu", pin_memory=tokens.device.type == "cuda")
-            return room.copy_(tokens)
+            if tokens.device.type != "cuda":
+                return tokens.to("cpu", copy=True)
+            return self._rooms.setdefault(row, Room()).copy(tokens)
         handle, file = tempfile.mkstemp(prefix="ctxrep-bank-")
         os.close(handle)
         try:

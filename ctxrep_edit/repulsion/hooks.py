@@ -110,7 +110,7 @@ def attach(
             f"oversample is {repulsion.oversample}, but here nothing starts or chooses candidates: leave it to "
             "diverse_edit, or give particles for all that you start."
         )
-    if repulsion is not None and repulsion.churn and bank is None:
+    if repulsion is not None and repulsion.churn:
         raise InputError(
             f"churn is {repulsion.churn}, but here the scheduler is left alone: leave it to diverse_edit, or take a "
             "scheduler of your own with stochastic_sampling."

@@ -16,6 +16,7 @@ from PIL import Image
 from tiny import SOME, edit, pixels
 
 from ctxrep_edit import EditSet, InputError, Repulsion, attach, diverse_edit, load_pipeline
+from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.sampling.churn import LEAST, churned
 
 MOVED = replace(SOME, anchor=True, steps=2)
@@ -124,9 +125,10 @@ def test_what_is_no_share(value: Any) -> None:
         Repulsion(churn=value)
 
 
-def test_attaching_leaves_the_scheduler_alone(pipeline: Any) -> None:
+@pytest.mark.parametrize("bank", [None, Bank()])
+def test_attaching_leaves_the_scheduler_alone(pipeline: Any, bank: Bank | None) -> None:
     with pytest.raises(InputError, match=r"churn is 1\.0, but here the scheduler is left alone"):
-        attach(pipeline, CHURNED, particles=2)
+        attach(pipeline, CHURNED, particles=2, bank=bank)
 
 
 def test_it_is_known_of_saved_sets(pipeline: Any, picture: Image.Image, tmp_path: Path) -> None:
