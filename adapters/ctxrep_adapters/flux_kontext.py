@@ -59,7 +59,7 @@ class FluxKontext(Adapter):
             iterations=50,
         ),
     }
-    default = Repulsion(scope="middle", strength=1.5, window=0.1, schedule="linear", anchor=True, oversample=2)
+    default = Repulsion(scope="middle", strength=1.5, window=0.14, schedule="linear", anchor=True, oversample=2)
     guidance = "calls"
     measured_on = "kontext-nano"
 

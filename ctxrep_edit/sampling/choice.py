@@ -16,6 +16,7 @@ EXACT = "donot_use_mm_for_euclid_dist"  # which torch would else take of many po
 ROUNDING = 1e-9  # of the sum; what is less is no fall
 AGREED = 0.75  # share of the candidates; where so many agree, the words leave nothing open, and the others missed them
 NEAR = 0.3  # of the largest distance from the middle one; what is nearer agrees with it
+FEW = 6  # candidates; what fewer of them agree in says little of the words
 
 
 def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> list[int]:
@@ -23,13 +24,15 @@ def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> li
 
     away: (k, numbers), medoids that are there already; it or `first` is not empty. They are found farthest first and
     then exchanged as long as that brings the sum of squared distances down (k-medoids; Kaufman and Rousseeuw 1990).
-    Farthest-first alone likes what lies far off for being broken; where nearly all points agree it would take just
-    that, so that there the others have no part in it. Returns their numbers, rising.
+    Farthest-first alone likes what lies far off for being broken; where nearly all agree, of the points and of those
+    that are there already, it would take just that, so that there the others have no part in it. Returns their
+    numbers, rising.
     """
-    m, exact = len(points), points.double()
-    distances: Matrix = torch.cdist(exact, torch.cat([exact, away.double()]), compute_mode=EXACT).numpy()  # (m, m + k)
-    squared, there = distances**2, range(m, m + len(away))
-    candidates = sorted({*first, *_agreeing(distances[:, :m], count)})
+    m, everyone = len(points), torch.cat([points, away]).double()
+    distances: Matrix = torch.cdist(everyone, everyone, compute_mode=EXACT).numpy()  # (m + k, m + k)
+    squared, there = distances[:m] ** 2, range(m, m + len(away))
+    agreeing = [i for i in _agreeing(distances) if i < m]
+    candidates = sorted({*first, *(agreeing if len(agreeing) >= count else range(m))})
     chosen = list(first)
     while len(chosen) < count:
         nearest = squared[:, [*chosen, *there]].min(1)  # (m,)
@@ -37,13 +40,12 @@ def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> li
     return sorted(_exchanged(squared[candidates], chosen, candidates, {*first, *there}))
 
 
-def _agreeing(distances: Matrix, count: int) -> list[int]:
-    """Those that agree with the middle one, where that is nearly all and at least `count`; else all. (m, m)."""
-    middle = distances[int(distances.sum(1).argmin())]  # (m,)
+def _agreeing(distances: Matrix) -> list[int]:
+    """The points that agree with the middle one, where that is nearly all; else all. distances: (points, points)."""
+    middle = distances[int(distances.sum(1).argmin())]  # (points,)
     near = middle <= NEAR * middle.max()
-    if near.mean() >= AGREED and near.sum() >= count:
-        return [int(i) for i in near.nonzero()[0]]
-    return list(range(len(distances)))
+    agreed = len(near) >= FEW and near.mean() >= AGREED
+    return [i for i, is_near in enumerate(near) if is_near or not agreed]
 
 
 def _exchanged(squared: Matrix, chosen: Sequence[int], candidates: Sequence[int], fixed: Set[int]) -> list[int]:

@@ -34,6 +34,17 @@ def test_where_nearly_all_agree_the_others_missed_the_words() -> None:
     assert 10 in choose(line(*alike, 7.0), NOTHING, [10], 3)  # but one that is to stay stays
 
 
+def test_a_few_that_agree_say_nothing_of_the_words() -> None:
+    """Else two of a batch of four would be one answer, where the third of them is the typical one, too."""
+    assert choose(line(0.0, 0.01, 0.02, 7.0), NOTHING, [0], 2) == [0, 3]
+
+
+def test_what_is_there_already_agrees_or_not() -> None:
+    answers = line(0.0, 0.01, 0.02, 7.0)
+    assert 3 not in choose(answers, line(0.01, 0.02, 0.03, 0.04), [], 2)
+    assert 3 in choose(answers, line(0.01, 9.0, -9.0, -4.0), [], 2)
+
+
 def test_points_that_are_all_one_are_the_first_ones() -> None:
     assert choose(torch.zeros(4, 2), torch.zeros(0, 2), [0], 3) == [0, 1, 2]
 
