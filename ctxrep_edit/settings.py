@@ -56,7 +56,8 @@ class Repulsion:
     oversample: how many times as many candidates start as edits are wanted, >= 1; after the window those that differ
         most go on, the anchor among them. With 1 all that start go on.
     churn: how much of the noise of the particles that were moved is drawn anew in each step from the second behind the
-        window on, while half of it is left, 0 to 1; with 0 none, with 1 all, as by the stochastic sampler of flows.
+        window on, or the first with 0.8 of it left at most, while half of it is left, 0 to 1; with 0 none, with 1 all,
+        as by the stochastic sampler of flows.
     """
 
     scope: str | None = None

@@ -17,7 +17,7 @@ from tiny import SOME, edit, pixels
 
 from ctxrep_edit import EditSet, InputError, Repulsion, attach, diverse_edit, load_pipeline
 from ctxrep_edit.repulsion.bank import Bank
-from ctxrep_edit.sampling.churn import LEAST, churned
+from ctxrep_edit.sampling.churn import LEAST, SETTLED, churned
 
 MOVED = replace(SOME, anchor=True, steps=2)
 CHURNED = replace(MOVED, churn=1.0)
@@ -28,16 +28,16 @@ class Sampler:
 
     def __init__(self, steps: int, **options: Any) -> None:
         self.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, **options)
-        self.scheduler.set_timesteps(steps)
+        self.scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)])  # as pipelines do
         self.scheduler.set_begin_index(0)
 
 
-def ways(share: float, window: float) -> tuple[list[torch.Tensor], list[torch.Tensor], Sampler]:
+def ways(share: float, window: float, steps: int = 8) -> tuple[list[torch.Tensor], list[torch.Tensor], Sampler]:
     """Latents after each step from one state, with and without churn of the second row, by random velocities."""
-    velocities = torch.randn(8, 2, 5, 3, generator=torch.Generator().manual_seed(1))
+    velocities = torch.randn(steps, 2, 5, 3, generator=torch.Generator().manual_seed(1))
     found = []
     for shares in ([0.0, share], [0.0, 0.0]):
-        sampler, latents, seen = Sampler(8), torch.ones(2, 5, 3), []
+        sampler, latents, seen = Sampler(steps), torch.ones(2, 5, 3), []
         generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
         settings = Repulsion(strength=1.0, window=window, schedule="constant", churn=share)
         with churned(sampler, settings, generators, shares):
@@ -64,7 +64,17 @@ def test_the_noise_is_drawn_anew_behind_the_window_and_while_half_is_left(share:
         latents = (1 - after) * clean + after * noise
         assert moved[i][1] == pytest.approx(latents, abs=1e-5)
         assert torch.equal(moved[i][0], plain[i][0])  # without a share it is the scheduler's own step
-    assert renewed == 2
+    assert renewed == 3
+
+
+@pytest.mark.parametrize(("steps", "first"), [(4, 2), (12, 5)])
+def test_the_first_step_behind_the_window_draws_where_little_is_left(steps: int, first: int) -> None:
+    """Of 4 steps that is all there is between the window and the detail."""
+    moved, plain, sampler = ways(1.0, window=0.14, steps=steps)
+    differ = [not torch.equal(a[1], b[1]) for a, b in zip(moved, plain, strict=True)]
+    assert differ == [step >= first for step in range(steps)]
+    begins = sampler.scheduler.sigmas[first]
+    assert (begins <= SETTLED) == (steps == 4)
 
 
 def test_all_of_it_is_the_stochastic_sampling_of_diffusers() -> None:
