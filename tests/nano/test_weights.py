@@ -1,5 +1,6 @@
 """The embedded models as they are shipped: weights that load without us and keep their bars."""
 
+import json
 import warnings
 
 import ctxrep_plugins.nano as nano
@@ -12,6 +13,7 @@ from ctxrep_plugins.bench.spread.methods import method
 from ctxrep_plugins.bench.spread.summary import summary
 from ctxrep_plugins.bench.spread.trials import run
 from ctxrep_plugins.bench.tasks import tasks
+from ctxrep_plugins.nano.models import untrained
 from ctxrep_plugins.nano.models.qwen_autoencoder import ZOOM
 from ctxrep_plugins.nano.training import autoencoder
 from ctxrep_plugins.nano.world import photos
@@ -52,6 +54,12 @@ def test_weights_load_with_their_pipeline_alone(name: str):
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     assert size < 25_000_000
     assert not list(folder.rglob("*.bin"))
+
+
+@pytest.mark.parametrize("name", nano.MODELS)
+def test_training_would_state_the_settings_that_ship(name: str):
+    stated = json.loads((nano.WEIGHTS / name / "ctxrep.json").read_text("utf-8"))
+    assert stated["repulsion"] == untrained(name).repulsion
 
 
 def test_the_autoencoder_keeps_photographs_it_never_saw(pipeline):

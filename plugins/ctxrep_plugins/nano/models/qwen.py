@@ -30,7 +30,7 @@ class Qwen(Model):
     zoom = ZOOM
     halved = ("transformer", "text_encoder", "vae")
     # chosen on tuning photographs: docs/qwen-nano.md
-    repulsion: ClassVar[Mapping[str, object]] = {"strength": 1.0, "oversample": 2, "churn": 1.0}
+    repulsion: ClassVar[Mapping[str, object]] = {"strength": 1.0, "window": 0.14, "oversample": 2, "churn": 1.0}
 
     def __init__(self) -> None:
         super().__init__()
