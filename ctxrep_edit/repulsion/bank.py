@@ -107,8 +107,7 @@ class Bank:
         self.kept.update(zip(candidates, self.made, strict=False))
         self.clean.update(zip(candidates, self._clean, strict=False))
         self.noises.update(zip(candidates, self._noises, strict=False))
-        self.made, self._clean, self._noises = [], (), ()
-        self._rooms.clear()
+        self.drop()
 
     def leave(self, candidates: Collection[int]) -> Left:
         """Forgets these candidates, and returns what it knew of each."""
@@ -123,9 +122,10 @@ class Bank:
         self.noises |= {number: noise for number, (_, _, noise) in left.items() if noise is not None}
 
     def drop(self) -> None:
-        """Forgets the run under way, which came to nothing."""
-        self.made, self.passing, self._clean, self._noises, self.turn, self.last = [], [], (), (), None, False
+        """Forgets the run under way; what is to be kept of it is joined before."""
+        self.made, self._clean, self._noises = [], (), ()
         self._rooms.clear()
+        self.forget()
 
     def repel(self, place: Place, parts: Sequence[Part], *, fixed: int, **options: Any) -> Moved:
         """`ascent.repel_parts` of new particles from one another and from the k kept ones; where k is 0, just that.
@@ -163,7 +163,6 @@ class Bank:
         turn = self.turn or range(len(own))
         if turn.start == 0 and memories and place in memories[0]:  # another run
             memories.clear()
-            self._rooms.clear()
         self.noted = True
         while len(memories) < turn.stop:
             memories.append({})

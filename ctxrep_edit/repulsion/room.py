@@ -6,8 +6,7 @@ done for many tokens at once, and ahead: a thread locks the next piece while the
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from threading import Thread
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -50,13 +49,7 @@ def locked(size: int) -> Tensor:
 
 
 def _ahead(size: int) -> Future[Tensor]:
-    made: Future[Tensor] = Future()
-
-    def make() -> None:
-        try:
-            made.set_result(locked(size))
-        except BaseException as error:
-            made.set_exception(error)
-
-    Thread(target=make, name="ctxrep-room").start()
+    thread = ThreadPoolExecutor(1, "ctxrep-room")
+    made = thread.submit(locked, size)
+    thread.shutdown(wait=False)
     return made

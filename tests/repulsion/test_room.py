@@ -32,8 +32,8 @@ def test_tokens_come_back_as_they_were(taken: list[int]) -> None:
         torch.randn(3, 5), torch.randn(40, 7).bfloat16(), torch.randn(1).double(), torch.zeros(0, 4),
         torch.randn(300, 8).half(), torch.randn(6, 4).T,
     ]  # fmt: skip
-    room = Room()
-    kept = [room.copy(tokens) for tokens in given]
+    own = Room()
+    kept = [own.copy(tokens) for tokens in given]
     for tokens, copied in zip(given, kept, strict=True):
         assert copied.dtype == tokens.dtype
         assert torch.equal(copied, tokens)
@@ -79,7 +79,8 @@ def test_no_memory_is_an_error_where_it_is_needed(monkeypatch: pytest.MonkeyPatc
         own.copy(torch.zeros(16))
 
 
-def test_a_set_is_the_same_by_way_of_rooms(monkeypatch: pytest.MonkeyPatch, taken: list[int], asked: EditSet) -> None:
+def test_a_set_is_the_same_by_way_of_rooms(monkeypatch: pytest.MonkeyPatch, taken: list[int]) -> None:
+    asked = made()
     banks: list[Bank] = []
 
     def stored(bank: Bank, row: int, tokens: Tensor) -> Tensor:
@@ -93,11 +94,6 @@ def test_a_set_is_the_same_by_way_of_rooms(monkeypatch: pytest.MonkeyPatch, take
     for one, other in zip(asked, again, strict=True):
         assert one.image.tobytes() == other.image.tobytes()
     assert again.more(1, progress=False)[0].image.tobytes() == asked.more(1, progress=False)[0].image.tobytes()
-
-
-@pytest.fixture
-def asked() -> EditSet:
-    return made()
 
 
 def made() -> EditSet:
