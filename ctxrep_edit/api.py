@@ -29,9 +29,10 @@ from ctxrep_edit.settings import Repulsion
 def diverse_edit(
     image: ImageLike, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
-    strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
-    spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None, steps: int | None = None,
+    strength: float | Literal["auto"] = "auto", scope: str | None = None, window: float | None = None,
+    oversample: int | None = None, repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (),
+    like: Edit | None = None, spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None,
+    steps: int | None = None,
     mask: ImageLike | None = None, references: Sequence[ImageLike] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
@@ -49,8 +50,10 @@ def diverse_edit(
     strategy: what moves the candidates apart: the name of an installed one, or an object of your own.
     strength: of the repulsion, without units, >= 0; "auto" is the default of the model or its family (of the strategy,
         for another than "contextual"); 0 is plain sampling. scope: which tokens repel, a name among the adapter's
-        scopes. oversample: how many times n candidates start, of which the n that differ most go on after the window.
-        repulsion: all settings at once; `strength`, `scope` and `oversample`, where given, still win.
+        scopes. window: for how much of the noise, from its start, they repel, above 0 and up to 1: a wider one finds
+        more answers, a narrower one holds more of what the words ask for. oversample: how many times n candidates
+        start, of which the n that differ most go on after the window. repulsion: all settings at once; these four,
+        where given, still win.
     unlike: edits of earlier sets of this picture and instruction, from which all of these are repelled too, see
         `EditSet.more`; or pictures of the image's aspect that anybody made, where the adapter has a `pack`.
     like: an edit of an earlier set of this picture and instruction, of which these are to be variations. spread: how
@@ -99,12 +102,11 @@ def diverse_edit(
     """
     asked = {
         "image": read_source(image), "references": read_references(references), "instruction": instruction,
-        "model": model, "pipeline": pipeline,
-        "strategy": strategy, "strength": strength, "scope": scope, "oversample": oversample, "repulsion": repulsion,
-        "steps": steps, "mask": mask, "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign,
-        "restore": restore, "on_unfaithful": on_unfaithful, "distinct": distinct, "retries": retries,
-        "batch_size": batch_size, "bank": bank, "group": group, "device": device, "dtype": dtype,
-        "vary": vary, "options": pipeline_kwargs,
+        "model": model, "pipeline": pipeline, "strategy": strategy, "strength": strength, "scope": scope,
+        "window": window, "oversample": oversample, "repulsion": repulsion, "steps": steps, "mask": mask,
+        "instruction_mask": instruction_mask, "preserve": preserve, "realign": realign, "restore": restore,
+        "on_unfaithful": on_unfaithful, "distinct": distinct, "retries": retries, "batch_size": batch_size,
+        "bank": bank, "group": group, "device": device, "dtype": dtype, "vary": vary, "options": pipeline_kwargs,
     }  # fmt: skip
     return stream(
         asked, n, each=False, seed=seed, unlike=unlike, like=like, spread=spread, progress=progress, on_step=on_step,

@@ -108,9 +108,9 @@ def _requests(dice: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
 
 NAMES = (
     "prompt", "model", "n", "size", "quality", "background", "output_format", "output_compression", "stream",
-    "partial_images", "user", "seed", "strength", "scope", "strategy", "oversample", "guidance_scale", "true_cfg_scale",
-    "denoising_strength", "negative_prompt", "preserve", "on_unfaithful", "retries", "restore", "realign", "batch_size",
-    "unlike", "like", "spread", "between", "between[index]", "like[set]", "regions",
+    "partial_images", "user", "seed", "strength", "scope", "window", "strategy", "oversample", "guidance_scale",
+    "true_cfg_scale", "denoising_strength", "negative_prompt", "preserve", "on_unfaithful", "retries", "restore",
+    "realign", "batch_size", "unlike", "like", "spread", "between", "between[index]", "like[set]", "regions",
     "image", "mask", "nonsense", "__class__", "unlike[set]", "",
 )  # fmt: skip
 

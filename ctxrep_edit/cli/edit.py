@@ -47,6 +47,11 @@ SMALL = 2**28
 )
 @click.option("--scope", help="Which tokens repel; 'ctxrep-edit models' lists the scopes.")
 @click.option(
+    "--window", type=click.FloatRange(0, 1, min_open=True),
+    help="For how much of the noise, from its start, they repel: more finds more answers, less keeps closer to the "
+    "words.  [default: the model's]",
+)  # fmt: skip
+@click.option(
     "--oversample", type=click.IntRange(1),
     help="How many times as many candidates start, of which the most different go on.  [default: the model's]",
 )  # fmt: skip
@@ -123,9 +128,11 @@ def edit(
     options["batch_size"] = options["batch_size"] or "auto"
     options["vary"] = None if vary is None else vary.split(",")
     place = Numbered(force, [path.expanduser() for path in (image, mask, *references) if path is not None])
-    wanted = {"plain": 0.0, "diverse": amount} if compare else {"diverse" if amount else "plain": amount}
+    wanted = {"diverse" if amount else "plain": {**options, "strength": amount}}
+    if compare:  # plain edits have no use for what is said of the repulsion
+        wanted = {"plain": {**options, "strength": 0.0, "window": None, "oversample": None}, **wanted}
     try:
-        sets = {name: _made(source, instruction, strength=value, **options) for name, value in wanted.items()}
+        sets = {name: _made(source, instruction, **asked) for name, asked in wanted.items()}
     except BaseException as error:
         _save_done(error, out, forms, place)
         raise

@@ -130,20 +130,23 @@ def settings_asked(
     settings: Repulsion | None,
     strength: float | str,
     scope: str | None,
+    window: float | None,
     oversample: int | None,
     apart: bool,
 ) -> Repulsion:
     """The settings of the repulsion, complete; `settings` and what is said beside them, which wins. apart: whether each
     candidate has words of its own; then no more start than are wanted, where nobody says otherwise."""
-    if not strategy.repels and (settings, scope, oversample) != (None, None, None):
+    if not strategy.repels and (settings, scope, window, oversample) != (None, None, None, None):
         raise InputError(
-            f"The strategy {strategy.name} takes a strength only: leave scope, oversample and repulsion out."
+            f"The strategy {strategy.name} takes a strength only: leave scope, window, oversample and repulsion out."
         )
     if not isinstance(settings, Repulsion | None):
         raise InputError(f"repulsion is {settings!r}, but must be a Repulsion: Repulsion(scope=..., strength=...).")
     asked = settings or Repulsion()
     if scope is not None:
         asked = replace(asked, scope=scope)
+    if window is not None:
+        asked = replace(asked, window=window, steps=None)
     if oversample is not None:
         asked = replace(asked, oversample=oversample)
     if apart and asked.oversample is None:
@@ -156,8 +159,9 @@ def settings_asked(
         raise InputError(f"strength is {strength!r}, but must be a number >= 0 or 'auto'.")
     if not strategy.repels:
         return completed(asked, Repulsion(strength=strategy.strength))
-    if oversample is not None and oversample > 1 and not completed(asked).active:
-        raise InputError(f"oversample is {oversample}, but with strength 0 nothing repels: leave one of them out.")
+    for name, value in (("window", window), ("oversample", oversample if oversample != 1 else None)):
+        if value is not None and not completed(asked).active:
+            raise InputError(f"{name} is {value}, but with strength 0 nothing repels: leave one of them out.")
     found = settings_for(pipeline, asked, adapter)
     return replace(found, churn=0.0) if asked.churn is None and not can_churn(pipeline) else found
 

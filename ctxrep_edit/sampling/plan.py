@@ -149,9 +149,10 @@ class Plan:
 def plan(
     image: ImageLike | Source, instruction: str, n: int = 6, *,
     model: str | Path | None = None, pipeline: Any = None, strategy: str | Strategy = "contextual",
-    strength: float | Literal["auto"] = "auto", scope: str | None = None, oversample: int | None = None,
-    repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (), like: Edit | None = None,
-    spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None, steps: int | None = None,
+    strength: float | Literal["auto"] = "auto", scope: str | None = None, window: float | None = None,
+    oversample: int | None = None, repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (),
+    like: Edit | None = None, spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None,
+    steps: int | None = None,
     mask: ImageLike | None = None, references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
     preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
     on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
@@ -183,7 +184,7 @@ def plan(
     pipeline, adapter, stated = _loaded(given, model, device, dtype, progress, wordings.all)
     check_references(others, pipeline, adapter)
     check_foreseen(on_preview, pipeline, adapter)
-    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, oversample, wordings.apart)
+    settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, window, oversample, wordings.apart)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from

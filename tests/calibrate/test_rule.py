@@ -112,6 +112,6 @@ def test_any_beginning_of_the_tasks_has_all_instructions(tmp_path: object) -> No
 
 def test_the_neighbours_of_a_setting() -> None:
     weaker = design.beyond(Cell("middle", 1.5, 0.1), loses=True)
-    assert [(cell.strength, cell.window) for cell in weaker] == [(1.06, 0.1), (0.75, 0.1), (0.53, 0.1), (1.5, 0.05)]
+    assert [(cell.strength, cell.window) for cell in weaker] == [(1.06, 0.1), (0.75, 0.1), (0.53, 0.1), (1.5, 0.0707)]
     assert all(cell.window <= 1 for cell in design.beyond(Cell("middle", 1.5, 0.8), loses=False))
     assert len(design.beyond(Cell("middle", 1.5, 1.0), loses=False)) == 3

@@ -91,6 +91,16 @@ def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
     assert "not checked" in result.stdout
 
 
+def test_what_is_said_of_the_repulsion(photo: Path, folder: Path, tmp_path: Path) -> None:
+    """Plain edits, to compare with, have no use for it."""
+    said = ["--window", 0.3, "--oversample", 3, "--scope", "double", "--no-check", "--json"]
+    result = call(photo, "change the light", "-n", 2, "-o", tmp_path, "--model", folder, "--compare", *said)
+    assert result.exit_code == 0, result.output
+    plain, diverse = (made["recipe"]["repulsion"] for made in json.loads(result.stdout).values())
+    assert plain["strength"] == 0
+    assert (diverse["window"], diverse["oversample"], diverse["scope"]) == (0.3, 3, "double")
+
+
 def test_credits_and_transparency_survive(folder: Path, tmp_path: Path) -> None:
     photo, mask, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out"
     clear, part = Image.new("RGBA", (40, 30), (9, 99, 199, 50)), Image.new("L", (40, 30))
@@ -125,6 +135,7 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
         (["PHOTO", "x", "--strength", "nan"], "Error: --strength is 'nan', but must be a number >= 0, or auto."),
         (["PHOTO", "x", "--strength", -1], "Error: --strength is '-1', but must be a number >= 0, or auto."),
         (["PHOTO", "x", "--strength", 0, "--compare"], "Error: --compare sets plain edits beside diverse ones, but"),
+        (["PHOTO", "x", "--strength", 0, "--window", 0.2], "Error: window is 0.2, but with strength 0 nothing repels"),
         (["PHOTO", "x", "--check", "evn"], "Error: There is no check 'evn': choose one of"),
         (["PHOTO", "x", "--strategy", "cad", "--scope", "all"], "Error: There is no strategy 'cad': choose one of"),
         (["PHOTO", "x", "--scope", "all"], "Error: Adapter flux-kontext has no scope 'all': choose one of context"),

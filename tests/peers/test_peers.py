@@ -199,6 +199,6 @@ def test_group_inference_keeps_the_seeds_that_it_chose(pipeline: Any, picture: I
 
 def test_a_scope_means_nothing_to_a_peer(pipeline: Any, picture: Image.Image) -> None:
     with pytest.raises(
-        InputError, match="The strategy cads takes a strength only: leave scope, oversample and repulsion out"
+        InputError, match="The strategy cads takes a strength only: leave scope, window, oversample and repulsion out"
     ):
         edit(picture, pipeline=pipeline, strategy="cads", scope="paper")

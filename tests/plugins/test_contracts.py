@@ -149,9 +149,8 @@ def test_ctxrep_strategies(
     assert edit(picture, pipeline=pipeline, strategy=Marked()).images == edits.images  # given as an object
     told = cli_edit(photo, folder, "--strategy", "marked", "--strength", 0.5, "--no-check")
     assert (told["recipe"]["strategy"], told["recipe"]["repulsion"]["strength"]) == ("marked", 0.5)
-    with pytest.raises(
-        InputError, match=r"^The strategy marked takes a strength only: leave scope, oversample and repulsion out\.$"
-    ):
+    message = r"^The strategy marked takes a strength only: leave scope, window, oversample and repulsion out\.$"
+    with pytest.raises(InputError, match=message):
         edit(picture, pipeline=pipeline, strategy="marked", scope="context")
 
 

@@ -63,6 +63,14 @@ def test_settings_without_a_strength_leave_it_open(silent: Any, picture: Image.I
         edit(picture, pipeline=silent, n=2, repulsion=Repulsion(scope="context"))
 
 
+def test_what_is_said_beside_the_settings_wins(pipeline: Any, picture: Image.Image) -> None:
+    """A window and a number of steps say the same, so that one of them is left."""
+    asked = Repulsion(scope="middle", steps=2, strength=0.5)
+    edits = edit(picture, pipeline=pipeline, n=2, scope="double", window=0.3, strength=0.7, repulsion=asked)
+    found = edits.recipe["repulsion"]
+    assert (found["scope"], found["strength"], found["window"], found["steps"]) == ("double", 0.7, 0.3, None)
+
+
 def test_a_family_that_was_tried_on_random_weights_says_so(silent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctxrep_adapters.qwen_image import QwenImageEdit
 

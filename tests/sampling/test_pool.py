@@ -253,7 +253,9 @@ def test_what_cannot_be_is_said(pipeline: Any, picture: Image.Image) -> None:
         edit(picture, pipeline=pipeline, oversample=0)
     with pytest.raises(InputError, match="oversample is 2, but with strength 0 nothing repels"):
         edit(picture, pipeline=pipeline, oversample=2, strength=0)
-    with pytest.raises(InputError, match="The strategy plain takes a strength only: leave scope, oversample and"):
+    with pytest.raises(InputError, match=r"window is 0\.2, but with strength 0 nothing repels"):
+        edit(picture, pipeline=pipeline, oversample=None, window=0.2, strength=0)
+    with pytest.raises(InputError, match="The strategy plain takes a strength only: leave scope, window, oversample"):
         edit(picture, pipeline=pipeline, oversample=2, strategy=Plain(), repulsion=None)
     pipeline.scheduler, own = DDIMScheduler(), pipeline.scheduler
     try:

@@ -122,6 +122,7 @@ COLUMNS: dict[str, Reader] = {
     "seed": Whole(0),
     "strength": Number(0, words=("auto",)),
     "scope": text,
+    "window": Number(0.01, 1),
     "strategy": strategy,
     "oversample": Whole(1),
     "batch_size": Whole(1),

@@ -50,10 +50,10 @@ def batch(
     photo.jpg,make it autumn,4,7,
     room.jpg,change the light,,,table.png
 
-    Columns are image and instruction, and if you like id, mask, n, seed, strength, scope, strategy, oversample,
-    batch_size, steps, guidance_scale, true_cfg_scale, negative_prompt, denoising_strength, width, height, preserve,
-    on_unfaithful, distinct, vary, retries, restore, realign; an empty cell is as if there were none. Paths are relative
-    to MANIFEST. All rows are checked before the first is made.
+    Columns are image and instruction, and if you like id, mask, n, seed, strength, scope, window, strategy,
+    oversample, batch_size, steps, guidance_scale, true_cfg_scale, negative_prompt, denoising_strength, width, height,
+    preserve, on_unfaithful, distinct, vary, retries, restore, realign; an empty cell is as if there were none. Paths
+    are relative to MANIFEST. All rows are checked before the first is made.
 
     OUT gets a folder for each row, called by its id, and results.jsonl. Called again, it makes what is missing or has
     changed. Rows that fail do not end it; the exit status is 1 if any did. See docs/many-pictures.md.

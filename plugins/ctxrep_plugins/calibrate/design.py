@@ -9,8 +9,7 @@ from typing import Any
 from ctxrep_edit import InputError, Repulsion, adapter_for, default_settings
 
 STRENGTHS = (1.0, 0.5, 2.0)  # times the family's, in the first round
-FINER = 2**0.5  # factor in strength between a setting and those that are tried next to it
-WIDER = 2.0  # the same in window
+FINER = 2**0.5  # factor in strength, or in window, between a setting and those that are tried next to it
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,11 @@ def first(pipeline: Any, scopes: Sequence[str] = (), oversample: int | None = No
 
 
 def beyond(cell: Cell, loses: bool) -> list[Cell]:
-    """What to try next to a setting: where it loses more than it may, weaker ones and half the window; else stronger
-    ones and twice the window."""
+    """What to try next to a setting: where it loses more than it may, weaker ones and a narrower window; else stronger
+    ones and a wider window."""
     way = -1 if loses else 1
     strengths = [_rounded(cell.strength * FINER ** (way * k)) for k in (1, 2, 3)]
-    window = _rounded(min(1.0, cell.window * WIDER**way))
+    window = _rounded(min(1.0, cell.window * FINER**way))
     found = [Cell(cell.scope, strength, cell.window, cell.oversample) for strength in strengths]
     return [*found, *([Cell(cell.scope, cell.strength, window, cell.oversample)] if window != cell.window else [])]
 

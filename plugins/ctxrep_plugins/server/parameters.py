@@ -99,6 +99,7 @@ def ours(limits: Limits) -> dict[str, Reader]:
         "seed": Whole(0, 2**63 - 1),
         "strength": Number(0, 1000, ("auto",)),
         "scope": Text(100),
+        "window": Number(0.01, 1),
         "strategy": Text(100),
         "oversample": Whole(1, 8),
         "steps": Whole(1, limits.steps),
