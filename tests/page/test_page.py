@@ -107,7 +107,8 @@ def test_what_is_painted_and_set_goes_to_the_server(visitor: Visitor, shop: Shop
     request = json.loads((shop.state / "jobs" / job / "request.json").read_text())
     assert request["options"] == {"preserve": "auto", "seed": 5, "on_unfaithful": "flag", "restore": True}
     mask = Image.open(shop.state / "jobs" / job / "mask")
-    assert mask.size == Image.open(PHOTO).size
+    with Image.open(PHOTO) as photo:
+        assert mask.size == photo.size
     share = np.asarray(mask).mean() / 255
     assert 0.005 < share < 0.3
     assert mask.getpixel((mask.width // 2, mask.height // 2)) == 255
