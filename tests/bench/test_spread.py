@@ -43,6 +43,7 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert ours["time"] > 0
     assert broken["error"] == "ZeroDivisionError: division by zero"
     assert (tmp_path / "x.markdown").read_text().count("| contextual*1 |") == 2
+    assert "…" not in first.stdout  # in a terminal of 80 columns no name and no number is cut
     with Image.open(tmp_path / "x.png") as plot:
         assert plot.size[0] > 400
     (trials,) = tmp_path.glob("trials-*.jsonl")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctxrep_plugins.bench.spread.results import Row
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 COLUMNS = {
     "distinct": "distinct right",
@@ -25,12 +26,15 @@ SHOWN = ("distinct", "right", "held", "lpips_outside", "vendi", "time")  # in a 
 
 
 def table(rows: Sequence[Row], pinned: bool) -> Table:
-    """A table for the terminal, of the open or the pinned instructions."""
+    """A table for the terminal, of the open or the pinned instructions. Where it is narrow names are folded, so that no
+    number is cut in 80 columns."""
     kind = "pinned" if pinned else "open"
-    out = Table("method", *(COLUMNS[name] for name in SHOWN), title=f"{kind} instructions, {rows[0]['n']} edits each")
-    out.title_justify = "left"
+    columns = [Column(COLUMNS[name].replace(" ", "\n"), no_wrap=True) for name in SHOWN]
+    title = f"{kind} instructions, {rows[0]['n']} edits each"
+    out = Table(Column("method", overflow="fold"), *columns, title=title, title_justify="left", box=SIMPLE_HEAD)
     for row in rows:
-        out.add_row(_title(row, rows), *_cells(row, kind, SHOWN, "\n"))
+        if "error" not in row:  # of the others a warning has told
+            out.add_row(_title(row, rows), *_cells(row, kind, SHOWN, "\n"))
     return out
 
 
@@ -54,4 +58,4 @@ def _cells(row: Row, kind: str, names: Sequence[str], between: str) -> list[str]
     if "error" in row:
         return [row["error"], *[""] * (len(names) - 1)]
     found = [row[kind][name] for name in names]
-    return ["-" if c[0] is None else f"{c[0]:.3g}{between}[{c[1]:.3g}, {c[2]:.3g}]" for c in found]
+    return ["-" if c[0] is None else f"{c[0]:.3g}{between}[{c[1]:.3g},{between}{c[2]:.3g}]" for c in found]
