@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from ctxrep_plugins.bench.spread.methods import sweep
 from ctxrep_plugins.bench.spread.results import VERSION
 from ctxrep_plugins.bench.tasks import sizes_of, tasks
 from ctxrep_plugins.nano.world import photos
@@ -105,3 +106,11 @@ def test_crops_are_of_sizes_that_the_model_edits_at() -> None:
     assert sizes_of(megapixel) == ((64, 64), (56, 72), (72, 56))
     shapes = {task.photo: task.picture.shape for task in tasks(photos.held_out(), 5, 0, sizes=sizes_of(megapixel))}
     assert [shapes[photo][:2] for photo in range(5)] == [(64, 64), (56, 72), (72, 56), (64, 64), (56, 72)]
+
+
+def test_a_sweep_lies_around_what_is_in_force() -> None:
+    pipeline = load_pipeline("kontext-nano", progress=False)  # at 1.5
+    for changes, strengths in (({}, ("0.75", "1.5", "3")), ({"strength": 4.0}, ("2", "4", "8"))):
+        labels = [how.label for how in sweep(pipeline, changes, "middle")]
+        assert [label for label in labels if label.startswith("contextual:")] == [f"contextual:{x}" for x in strengths]
+        assert {"plain", "cads:0.3", "contextual", "contextual/pooled"} <= {*labels}

@@ -9,7 +9,6 @@ from typing import Any
 from ctxrep_edit import STRATEGIES, InputError, Repulsion, adapter_for, default_settings
 
 SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from little effect to too much
-    "contextual": (0.3, 1.0, 3.0),
     "prompt-noise": (3.0, 10.0, 30.0),
     "cads": (0.1, 0.3, 1.0),
     "particle-guidance": (2.0, 5.0, 10.0),
@@ -18,6 +17,7 @@ SWEEP: dict[str, tuple[float, ...]] = {  # strengths to try of each method, from
     "feature-self-guidance": (0.05, 0.15, 0.5),
     "group-inference": (1.0, 10.0),
 }
+AROUND = (0.5, 1.0, 2.0)  # the same of one that repels, times the strength of the settings in force
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
 def sweep(pipeline: Any, changes: Mapping[str, Any], own_scope: str | None) -> list[Method]:
     """Plain, every installed strategy at several strengths, and every scope. own_scope: that of `contextual` itself."""
     found = ["plain"]
+    own = replace(default_settings(pipeline), **changes).strength or 1.0
     for name, strategy in STRATEGIES.all().items():
-        found += [f"{name}:{strength:g}" for strength in SWEEP.get(name, (strategy.strength,))]
+        around = tuple(own * factor for factor in AROUND) if strategy.repels else (strategy.strength,)
+        found += [f"{name}:{strength:g}" for strength in SWEEP.get(name, around)]
         if strategy.repels:  # as it comes, and in every other scope
             scopes = (scope for scope in adapter_for(pipeline).scopes if scope != own_scope)
             found += [name, *(f"{name}/{scope}" for scope in scopes)]
