@@ -32,13 +32,12 @@ def diverse_edit(
     strength: float | Literal["auto"] = "auto", scope: str | None = None, window: float | None = None,
     oversample: int | None = None, repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (),
     like: Edit | None = None, spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None,
-    steps: int | None = None,
-    mask: ImageLike | None = None, references: Sequence[ImageLike] = (), instruction_mask: Any = None,
-    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
-    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
-    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None,
-    **pipeline_kwargs: Any,
+    steps: int | None = None, mask: ImageLike | None = None, references: Sequence[ImageLike] = (),
+    instruction_mask: Any = None, preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
+    realign: bool = False, restore: bool = False, on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count",
+    retries: int = 2, batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None,
+    device: str | None = None, dtype: Any = None, progress: bool = True, on_step: OnStep | None = None,
+    on_preview: OnPreview | None = None, **pipeline_kwargs: Any,
 ) -> EditSet:  # fmt: skip
     """Edits `image` n times as `instruction` says, the candidates repelling one another in contextual space.
 

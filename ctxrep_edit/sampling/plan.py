@@ -152,13 +152,12 @@ def plan(
     strength: float | Literal["auto"] = "auto", scope: str | None = None, window: float | None = None,
     oversample: int | None = None, repulsion: Repulsion | None = None, unlike: Sequence[Edit | ImageLike] = (),
     like: Edit | None = None, spread: float | None = None, vary: Sequence[str] | None = None, seed: int | None = None,
-    steps: int | None = None,
-    mask: ImageLike | None = None, references: Sequence[ImageLike | Source] = (), instruction_mask: Any = None,
-    preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto", realign: bool = False, restore: bool = False,
-    on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count", retries: int = 2,
-    batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None, device: str | None = None,
-    dtype: Any = None, progress: bool = True, on_step: OnStep | None = None, on_preview: OnPreview | None = None,
-    options: Mapping[str, Any] = NONE,
+    steps: int | None = None, mask: ImageLike | None = None, references: Sequence[ImageLike | Source] = (),
+    instruction_mask: Any = None, preserve: Literal["auto", "off"] | Sequence[str | Check] = "auto",
+    realign: bool = False, restore: bool = False, on_unfaithful: OnUnfaithful = "flag", distinct: Distinct = "count",
+    retries: int = 2, batch_size: int | Literal["auto"] = "auto", bank: BankKind = "auto", group: Any = None,
+    device: str | None = None, dtype: Any = None, progress: bool = True, on_step: OnStep | None = None,
+    on_preview: OnPreview | None = None, options: Mapping[str, Any] = NONE,
 ) -> Plan:  # fmt: skip
     """Parameters and errors are those of `diverse_edit`; options: its `pipeline_kwargs`."""
     # 1. What needs no pipeline.
