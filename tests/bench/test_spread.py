@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ctxrep_plugins.bench.tasks import sizes_of, tasks
 from ctxrep_plugins.nano.world import photos
 from PIL import Image
 
-from ctxrep_edit import Strategy, cli, load_pipeline
+from ctxrep_edit import Strategy, cli, default_settings, load_pipeline
 
 
 class Fails(Strategy):
@@ -111,6 +112,6 @@ def test_crops_are_of_sizes_that_the_model_edits_at() -> None:
 def test_a_sweep_lies_around_what_is_in_force() -> None:
     pipeline = load_pipeline("kontext-nano", progress=False)  # at 1.5
     for changes, strengths in (({}, ("0.75", "1.5", "3")), ({"strength": 4.0}, ("2", "4", "8"))):
-        labels = [how.label for how in sweep(pipeline, changes, "middle")]
+        labels = [how.label for how in sweep(pipeline, changes, replace(default_settings(pipeline), **changes))]
         assert [label for label in labels if label.startswith("contextual:")] == [f"contextual:{x}" for x in strengths]
         assert {"plain", "cads:0.3", "contextual", "contextual/pooled"} <= {*labels}

@@ -89,7 +89,7 @@ def spread(
         pipeline = load_pipeline(model)
         settings = replace(default_settings(pipeline), **changes)
         if sweep:
-            compared = methods.sweep(pipeline, changes, settings.scope)
+            compared = methods.sweep(pipeline, changes, settings)
         else:
             compared = [methods.method(name, pipeline, changes) for name in names or ("plain", "contextual")]
         work = list(tasks(pictures, photos, seed, sizes=sizes_of(pipeline)))

@@ -78,14 +78,14 @@ def method(text: str, pipeline: Any, changes: Mapping[str, Any]) -> Method:
     return Method(strategy, strength, own, int(batch) if batch else None, again, variant)
 
 
-def sweep(pipeline: Any, changes: Mapping[str, Any], own_scope: str | None) -> list[Method]:
-    """Plain, every installed strategy at several strengths, and every scope. own_scope: that of `contextual` itself."""
+def sweep(pipeline: Any, changes: Mapping[str, Any], settings: Repulsion) -> list[Method]:
+    """Plain, every installed strategy at several strengths, and every scope. settings: of `contextual` itself."""
     found = ["plain"]
-    own = replace(default_settings(pipeline), **changes).strength or 1.0
+    own = settings.strength or 1.0
     for name, strategy in STRATEGIES.all().items():
         around = tuple(own * factor for factor in AROUND) if strategy.repels else (strategy.strength,)
         found += [f"{name}:{strength:g}" for strength in SWEEP.get(name, around)]
         if strategy.repels:  # as it comes, and in every other scope
-            scopes = (scope for scope in adapter_for(pipeline).scopes if scope != own_scope)
+            scopes = (scope for scope in adapter_for(pipeline).scopes if scope != settings.scope)
             found += [name, *(f"{name}/{scope}" for scope in scopes)]
     return [method(name, pipeline, changes) for name in found]
