@@ -128,7 +128,7 @@ class Attachment:
         streams = text, image
         chosen = self._selected(text, image, parts)
         if self.bank is not None and self.bank.expected and self.clock.step == block == 0:
-            self.bank.foresee(self._noted(text, image))
+            self.bank.foresee(*self._noted(text, image))
         pieces: list[list[Tensor]] = [[] for _ in chosen]
         scores = []
         for group, (rows, moves) in enumerate(self._groups(len(text))):
@@ -147,8 +147,8 @@ class Attachment:
             out[i] = piece[0] if len(piece) == 1 else torch.cat(piece)
         return out[0], out[1]
 
-    def _noted(self, text: Tensor, image: Tensor) -> int:
-        """What the bank will note of one particle of the run under way, in bytes."""
+    def _noted(self, text: Tensor, image: Tensor) -> tuple[int, int]:
+        """What the bank will note of one particle of the run under way, and of one in one call, in bytes."""
         tokens = 0
         for hooked in self._blocks:
             of_text, of_image = (int(mask.sum()) for mask in self._mask(text, image, hooked.hook.parts))
@@ -158,7 +158,8 @@ class Attachment:
             self._share_of(step) > 0 for step in range(len(noise_levels(self.clock.pipeline)) - 1)
         )
         groups = 1 if self.settings.guidance == "conditional" else 2
-        return tokens * text.shape[-1] * text.element_size() * steps * groups
+        in_call = tokens * text.shape[-1] * text.element_size() * groups
+        return in_call * steps, in_call
 
     def _repelled(self, wholes: Sequence[Part], of_the_image: Sequence[bool], place: Place) -> Moved:
         """One group of particles, moved, by stream; where the scope pools, those of the image by their mean."""

@@ -49,13 +49,14 @@ class Bank:
 
     turn: which particles of the run under way pass through the transformer, where not all of them do at once; those
     before them, whose tokens are noted, repel them too. last: whether no others follow, so that theirs need not be
-    noted. noted: whether any were.
+    noted. handed: whether a repulsion was attached with it.
 
     on_disk: whether tokens lie in files that the system reads in as they are needed; these are in the folder for
     temporary files, without a name, and gone with the tokens. expected: how many candidates will be kept in all, where
     that is known; what they take is then foreseen, and said where it does not fit. spare: whether nothing needs them
     yet, so that they are not noted where they would take more than `SPARE` of what is free. worded: whether candidates
-    are asked for in words of their own, so that they may have other numbers of text tokens; see `_worded`.
+    are asked for in words of their own, so that they may have other numbers of text tokens; see `_worded`. passed:
+    whether those of the run under way have been through the window in an earlier one, so that nothing repels.
 
     Of candidates that are done the tokens are those that they went on with, after the repulsion of that block: set
     again, they give the candidate again. Of the turns before, in one call of the transformer, they are those before
@@ -71,14 +72,18 @@ class Bank:
     noises: dict[int, Any] = field(default_factory=dict)
     turn: range | None = None
     last: bool = False
-    noted: bool = False
+    handed: bool = False
     on_disk: bool = False
     expected: int = 0
     spare: bool = False
     worded: bool = False
+    passed: bool = False
+    _starting: int = 0  # particles of the run under way, where it is a pool
+    _afar: bool = False  # whether tokens of the turns before leave the device
     _clean: Sequence[Tensor] = ()
     _noises: Sequence[Any] = ()
     _rooms: dict[int, Room] = field(default_factory=dict)  # by particle of the run under way, on a GPU
+    _passage: dict[int, Room] = field(default_factory=dict)  # likewise, of the call under way
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -86,6 +91,11 @@ class Bank:
     def started(self, noises: Sequence[Any]) -> None:
         """Notes of the run under way the noise and the churn of its particles, as `noises` has them."""
         self._noises = [*noises]
+
+    def pooled(self, m: int, *, afar: bool) -> None:
+        """Is told of the run under way that m particles start in it. afar: whether their tokens leave the device
+        between two turns, as there may be many."""
+        self._starting, self._afar = m, afar
 
     def choose(self, rows: Sequence[int], clean: Tensor) -> None:
         """Keeps, of the run under way, these particles alone. clean: their clean latents, (rows, numbers)."""
@@ -124,6 +134,7 @@ class Bank:
     def drop(self) -> None:
         """Forgets the run under way; what is to be kept of it is joined before."""
         self.made, self._clean, self._noises = [], (), ()
+        self._starting, self._afar = 0, False
         self._rooms.clear()
         self.forget()
 
@@ -155,6 +166,7 @@ class Bank:
     def forget(self) -> None:
         """Forgets what was noted for the turns of one call of the transformer alone."""
         self.turn, self.last, self.passing = None, False, []
+        self._passage.clear()
 
     def _note(self, memories: list[Memory], place: Place, parts: Sequence[Part]) -> None:
         width = _width(parts)
@@ -163,20 +175,20 @@ class Bank:
         turn = self.turn or range(len(own))
         if turn.start == 0 and memories and place in memories[0]:  # another run
             memories.clear()
-        self.noted = True
         while len(memories) < turn.stop:
             memories.append({})
-        for row, tokens in zip(turn, own, strict=True):
+        rooms = self._rooms if memories is self.made else self._passage
+        for row, tokens in zip(turn, own.detach(), strict=True):
             # what later rounds need leaves the device; each has a storage of its own
-            kept = memories is self.made
-            memories[row][place] = self._stored(row, tokens.detach()) if kept else tokens.detach().clone()
+            leaves = memories is self.made or self._afar
+            memories[row][place] = self._stored(row, tokens, rooms) if leaves else tokens.clone()
 
-    def _stored(self, row: int, tokens: Tensor) -> Tensor:
+    def _stored(self, row: int, tokens: Tensor, rooms: dict[int, Room]) -> Tensor:
         """A copy of a particle's tokens on the host, (selected, dim), or in a file."""
         if not self.on_disk:
             if tokens.device.type != "cuda":
                 return tokens.to("cpu", copy=True)
-            return self._rooms.setdefault(row, Room()).copy(tokens)
+            return rooms.setdefault(row, Room()).copy(tokens)
         handle, file = tempfile.mkstemp(prefix="ctxrep-bank-")
         os.close(handle)
         try:
@@ -186,21 +198,23 @@ class Bank:
                 os.unlink(file)
         return room.view(tokens.shape).copy_(tokens)
 
-    def foresee(self, each: int) -> None:
-        """Finds out, before anything is noted, whether the tokens of all expected candidates will fit: those of each
-        take so many bytes. Raises InputError."""
-        total = each * max(0, self.expected - len(self.kept))
+    def foresee(self, each: int, passing: int) -> None:
+        """Finds out, before anything is noted, whether the tokens of all expected candidates will fit, and those that
+        pass: those of each take so many bytes, and in one call `passing`. Raises InputError."""
+        noted = each * max(self._starting, self.expected - len(self.kept)) if self.noting else 0
+        total = noted + (passing * self._starting if self._afar else 0)
         where, free = "the memory", psutil.virtual_memory().available
         if self.on_disk:
             where, free = f"the disk of {tempfile.gettempdir()}", shutil.disk_usage(tempfile.gettempdir()).free
         if self.spare and total > free * SPARE:
-            self.noting = False
-        elif total > free:
+            self.noting, total = False, total - noted
+        if total > free:
             mend = "a larger disk, by TMPDIR" if self.on_disk else "bank='disk'"
+            count = max(self._starting, self.expected)
             raise InputError(
-                f"The contextual tokens of {self.expected} candidates, which repel later ones, take {_gib(total)}, "
-                f"{_gib(each)} each, but only {_gib(free)} of {where} are free: take {mend}, a scope of fewer tokens "
-                "such as 'context', or fewer edits."
+                f"The contextual tokens of {count} candidates, which repel later ones, take {_gib(total)}, "
+                f"{_gib(total / count)} each, but only {_gib(free)} of {where} are free: take {mend}, a scope of fewer "
+                "tokens such as 'context', or fewer edits."
             )
 
 

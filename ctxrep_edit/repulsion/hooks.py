@@ -123,6 +123,8 @@ def attach(
         raise InputError("Particles that are spread over ranks pass at once: leave bank and batch_size out.")
     if batch_size is not None:
         bank = Bank(noting=False) if bank is None else bank
+    if bank is not None:
+        bank.handed = True
     clock = Clock(adapter, pipeline)
     run = Attachment(adapter, settings, particles, checked_words(instruction), clock, bank, ranks, steer)
     transformer = adapter.transformer(pipeline)
@@ -208,7 +210,8 @@ def repelled(
         yield run
     finally:
         detach(run)
-    if (run.settings.active or steer is not None) and not run.vendi:
+    passed = bank is not None and bank.passed
+    if (run.settings.active or steer is not None) and not run.vendi and not passed:
         raise RepulsionError(
             "The repulsion hook never ran, so these edits are plain ones. The transformer was compiled as a whole, its "
             "blocks were skipped by a cache, or the pipeline was not called: attach before compiling, or turn the "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ctxrep_edit.plugins.adapter import Adapter
+from ctxrep_edit.repulsion.answers import Prediction, instead, prediction, rows_of
 from ctxrep_edit.repulsion.bank import Bank
 
 Turn = Sequence[int]
@@ -31,12 +32,17 @@ class Turns:
         self._parts: dict[int, Tensor] = {}  # of its latents, by turn
         self._latents: Tensor | None = None
         self._turning = False
+        self._after: Callable[[Any], None] | None = None
 
     def hooked(
-        self, transformer: nn.Module, before: Callable[[Mapping[str, Any]], None] | None = None
+        self,
+        transformer: nn.Module,
+        before: Callable[[Mapping[str, Any]], None] | None = None,
+        after: Callable[[Any], None] | None = None,
     ) -> list[RemovableHandle]:
         """Hooks that do it, to be removed at the end; what else hooks the transformer sees a turn at a time if it was
-        registered later. before: told of each call with all rows."""
+        registered later. before: told of each call with all rows. after: of what came of it, for all rows."""
+        self._after = after
 
         @torch.compiler.disable  # type: ignore[untyped-decorator]
         def narrow(module: nn.Module, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -65,13 +71,13 @@ class Turns:
         finally:
             self._turning = False
         batch = len(self.adapter.latents(self._call))
-        rows = [self._rows(turn, batch) for turn in self.turns()]
-        whole = _whole(batch, rows, [_prediction(made) for made in outputs])
+        rows = [rows_of(turn, self.m, batch) for turn in self.turns()]
+        whole = instead(output, _whole(batch, rows, [prediction(made) for made in outputs]))
         self._call = None
         self.bank.forget()
-        if isinstance(output, Tensor):
-            return whole
-        return (whole, *output[1:]) if isinstance(output, tuple) else type(output)(whole)
+        if self._after is not None:
+            self._after(whole)
+        return whole
 
     def _turn(self, number: int) -> dict[str, Any]:
         """The call under way for the particles of one turn. In the calls of one step with the same latents, theirs are
@@ -82,23 +88,13 @@ class Turns:
         self.bank.turn, self.bank.last = turn if isinstance(turn, range) else None, number + 1 == len(turns)
         if self._latents is not latents:
             self._latents, self._parts = latents, {}
-        call = self.adapter.rows(self._call, self._rows(turn, len(latents)), len(latents))
+        call = self.adapter.rows(self._call, rows_of(turn, self.m, len(latents)), len(latents))
         if "hidden_states" in call:
             call["hidden_states"] = self._parts.setdefault(number, call["hidden_states"])
         return call
 
-    def _rows(self, turn: Turn, batch: int) -> list[int]:
-        """Of a batch with all parts of the guidance, which belong to these particles."""
-        return [part * self.m + i for part in range(batch // self.m) for i in turn]
 
-
-def _prediction(output: Any) -> Tensor | list[Tensor]:
-    """What a transformer returns is it, or has it as its first entry: a tensor, or a list of one for each row."""
-    prediction: Tensor | list[Tensor] = output if isinstance(output, Tensor) else output[0]
-    return prediction
-
-
-def _whole(batch: int, rows: Sequence[Turn], parts: Sequence[Tensor | list[Tensor]]) -> Tensor | list[Tensor]:
+def _whole(batch: int, rows: Sequence[Turn], parts: Sequence[Prediction]) -> Prediction:
     """A prediction for all rows of a batch, of parts for some rows each; 0 for those that are in none."""
     first = parts[0]
     whole = [torch.zeros_like(first[0]) for _ in range(batch)]

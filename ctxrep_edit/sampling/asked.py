@@ -102,7 +102,12 @@ class Policy:
         return self
 
 
-def check_pool(settings: Repulsion, n: int, options: Mapping[str, Any]) -> None:
+def check_pool(settings: Repulsion, n: int, options: Mapping[str, Any], adapter: Adapter) -> None:
+    if settings.oversample > 1 and adapter.batch is not None:
+        raise InputError(
+            f"oversample is {settings.oversample}, but pipelines of {adapter.name} make at most {adapter.batch} at "
+            "once: take oversample=1."
+        )
     rows = rows_of_their_own(options, n)
     if settings.oversample > 1 and rows:
         raise InputError(
@@ -135,7 +140,8 @@ def settings_asked(
     apart: bool,
 ) -> Repulsion:
     """The settings of the repulsion, complete; `settings` and what is said beside them, which wins. apart: whether each
-    candidate has words of its own; then no more start than are wanted, where nobody says otherwise."""
+    candidate has words of its own; then no more start than are wanted, where nobody says otherwise, and likewise where
+    one call of the pipeline makes so many at most."""
     if not strategy.repels and (settings, scope, window, oversample) != (None, None, None, None):
         raise InputError(
             f"The strategy {strategy.name} takes a strength only: leave scope, window, oversample and repulsion out."
@@ -149,7 +155,7 @@ def settings_asked(
         asked = replace(asked, window=window, steps=None)
     if oversample is not None:
         asked = replace(asked, oversample=oversample)
-    if apart and asked.oversample is None:
+    if (apart or adapter.batch is not None) and asked.oversample is None:
         asked = replace(asked, oversample=1)
     if strength is None:
         raise InputError("strength is None, but must be a finite number >= 0, or 'auto'; 0 switches repulsion off.")

@@ -58,8 +58,8 @@ def _first(rounds: Rounds) -> Iterator[Candidates]:
             found = replace(found, images=images, case=remade(found.case, images, batch))
         found = replace(
             found, seeds=[*found.seeds, *run.seeds], strengths=[*found.strengths, *strengths],
-            contextual_vendi=run.contextual_vendi, seconds=rounds.seconds, batches=[*found.batches, batch],
-            stopped=rounds.stopped,
+            contextual_vendi=run.contextual_vendi or found.contextual_vendi, seconds=rounds.seconds,
+            batches=[*found.batches, batch], stopped=rounds.stopped,
         )  # fmt: skip
         yield found
 

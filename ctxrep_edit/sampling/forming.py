@@ -20,6 +20,7 @@ from ctxrep_edit.repulsion.clock import noise_levels
 from ctxrep_edit.sampling.calling import steps_of
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.stepping import foreseeing
+from ctxrep_edit.sampling.waiting import Resumption
 
 OnPreview = Callable[["Forming"], None]
 
@@ -78,13 +79,13 @@ class Foresight:
         finally:
             self._clean = None
 
-    def after(self, first: StepCallback, started: int, pool: Pool | None) -> StepCallback:
+    def after(self, first: StepCallback, started: int, part: Pool | Resumption | None) -> StepCallback:
         """`first`, and then whoever wants to know is told, once it is known which of the `started` candidates go on. A
         strategy that makes another number of them has no previews."""
 
         def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             tensors = first(pipe, step, timestep, tensors)
-            rows, clean = range(started) if pool is None else pool.kept, self._clean
+            rows, clean = range(started) if part is None else part.going, self._clean
             if self._rows == started and rows is not None and clean is not None:
                 told = Forming(self.numbers, step + 1, steps_of(pipe), lambda side: self._pictures(clean, rows, side))
                 self.tell(told)

@@ -189,7 +189,7 @@ def plan(
     if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
         settings = replace(settings, oversample=1)
     at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, wordings.apart)
-    check_pool(settings, n, options)
+    check_pool(settings, n, options, adapter)
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)

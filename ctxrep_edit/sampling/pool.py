@@ -13,39 +13,51 @@ from torch import Tensor, nn
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import StepCallback
+from ctxrep_edit.repulsion.answers import Answers
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
 from ctxrep_edit.repulsion.turns import Turn, Turns
 from ctxrep_edit.sampling.calling import steps_of
 from ctxrep_edit.sampling.choice import choose
 from ctxrep_edit.sampling.stepping import foreseeing
+from ctxrep_edit.sampling.waiting import Waiting
 from ctxrep_edit.settings import Repulsion
 
 
 @dataclass
 class Pool:
-    """The m candidates that a run starts with, and the n of them that it ends with, where m may be n.
+    """The candidates that a run starts with, and the n of them that are chosen, which may be all.
 
-    All of them are in the pipeline's loop to its end, so that no pipeline has to be stopped and resumed and any
-    scheduler keeps its state. But the transformer is given n rows at a time: up to the choice all in turn, each n
-    repelled from those before them by way of the bank, and then the chosen ones alone. The others stay where they are
-    and are not decoded. So a pool takes no more memory than n candidates, and their tokens of one call.
+    All of them are in the pipeline's loop to its end, so that no pipeline has to be stopped in its middle and any
+    scheduler keeps its state. But the transformer is given `at_once` rows at a time: up to the choice all in turn, each
+    repelled from those before them by way of the bank, and then the first of the chosen ones alone. The others stay
+    where they are and are not decoded. So a pool takes no more memory than `at_once` candidates, and the tokens of one
+    call of all. Those of the chosen that are not among the first wait for calls of their own.
 
-    bank: finished candidates that the chosen ones are to differ from, too; it is told what was chosen. kept: the chosen
-    ones, in order; None before the choice.
+    seeds: of those that start. bank: finished candidates that the chosen ones are to differ from, too; it is told what
+    was chosen. going: those that this run makes pictures of, in order; None before the choice. waiting: the rest of
+    the chosen, after it.
     """
 
     adapter: Adapter
     pipeline: Any
     settings: Repulsion
-    m: int
+    seeds: Sequence[int]
     n: int
+    at_once: int
     bank: Bank
-    kept: list[int] | None = None
-    _clock: Clock = field(init=False)
+    going: list[int] | None = field(default=None, init=False)
+    waiting: Waiting | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.adapter, self.pipeline)
+        self._left: list[int] = []  # of the chosen, those that wait
+        self._answers = Answers(self.m)
+
+    @property
+    def m(self) -> int:
+        """How many start."""
+        return len(self.seeds)
 
     @contextmanager
     def at_work(self, transformer: nn.Module) -> Iterator[None]:
@@ -63,11 +75,16 @@ class Pool:
             ) from error
 
         def seen(rows: int, clean: Callable[[], Tensor]) -> None:
-            if self.kept is None and self._over():
+            if self.going is None and self._over():
                 self._choose(clean())
 
+        def answered(output: Any) -> None:
+            if self.going is None and self.at_once < self.n:
+                self._answers.note(output)
+
         turns = Turns(self.adapter, self.m, self._turns, self.bank)
-        handles = turns.hooked(transformer, before=self._clock.tick)
+        handles = turns.hooked(transformer, before=self._clock.tick, after=answered)
+        self.bank.pooled(self.m, afar=self.at_once < self.n)
         try:
             with foreseeing(scheduler, seen):
                 yield
@@ -75,24 +92,27 @@ class Pool:
             for handle in handles:
                 handle.remove()
 
-    def after(self, first: StepCallback | None) -> StepCallback:
-        """`first`, and after the last step the chosen latents alone."""
+    def after(self, first: StepCallback) -> StepCallback:
+        """`first`; then those that wait are put aside, and after the last step the latents of the others are left."""
 
         def after(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            if first is not None:
-                tensors = {**tensors, **first(pipe, step, timestep, tensors)}
+            tensors = first(pipe, step, timestep, tensors)
+            if self._left and self.waiting is None:
+                seeds, latents = [self.seeds[i] for i in self._left], tensors["latents"][self._left]
+                self.waiting = Waiting(seeds, latents, step, self._answers.of(self._left))
             if self.adapter.decodes_fewer and step + 1 == steps_of(pipe):
-                tensors = {**tensors, "latents": tensors["latents"][self.kept]}
+                tensors = {**tensors, "latents": tensors["latents"][self.going]}
             return tensors
 
         return after
 
-    def settle(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """The chosen ones' pictures and seeds; the first n where the run was ended before the choice."""
-        if self.kept is None:
-            self.kept = list(range(self.n))
-            self.bank.choose(self.kept, images[:0])
-        return images[self.kept] if len(images) == self.m else images, [seeds[i] for i in self.kept]
+    def settle(self, images: Tensor) -> tuple[Tensor, list[int]]:
+        """Pictures and seeds of those that went on; of the first that started, where the run was ended before the
+        choice."""
+        if self.going is None:
+            self.bank.choose(range(self.n), images[:0])
+            self.going = [*range(self.at_once)]
+        return images[self.going] if len(images) == self.m else images, [self.seeds[i] for i in self.going]
 
     def _over(self) -> bool:
         """Whether the window is over in the step under way, or this is the last one."""
@@ -104,11 +124,12 @@ class Pool:
         points = clean.detach().float().flatten(1).cpu()  # (m, numbers)
         away = [*self.bank.clean.values()]
         first = [0] if self.settings.anchor or not away else []
-        self.kept = choose(points, torch.stack(away) if away else points[:0], first, self.n)
-        self.bank.choose(self.kept, points[self.kept])
+        chosen = choose(points, torch.stack(away) if away else points[:0], first, self.n)
+        self.bank.choose(chosen, points[chosen])
+        self.going, self._left = chosen[: self.at_once], chosen[self.at_once :]
 
     def _turns(self) -> Sequence[Turn]:
         """The candidates that pass through the transformer together, in order."""
-        if self.kept is not None:
-            return [self.kept]
-        return [range(start, min(start + self.n, self.m)) for start in range(0, self.m, self.n)]
+        if self.going is not None:
+            return [self.going]
+        return [range(start, min(start + self.at_once, self.m)) for start in range(0, self.m, self.at_once)]

@@ -42,10 +42,10 @@ def _tried(rounds: Rounds, found: Candidates, again: list[int], number: int) -> 
     seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
     for i in again:
         seeds[i] = begin + i
-    along = range(0 if bank.noted or found.still == n else found.still)
+    along = range(0 if bank.handed or found.still == n else found.still)
     numbers = sorted({*again, *along})
     settings = replace(plan.settings, anchor=plan.settings.anchor and numbers[0] == 0)
-    settings = settings if bank.noted else replace(settings, oversample=1)
+    settings = settings if bank.handed else replace(settings, oversample=1)
     from_seeds, later = [seeds[i] for i in numbers], number < plan.policy.rounds
     for batch, made, run in rounds.make(numbers, from_seeds, settings, begin=begin, again=later):
         for row, i in enumerate(batch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -14,7 +14,9 @@ from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
 from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.plan import Plan
+from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.run import sample
+from ctxrep_edit.sampling.waiting import Resumption, Waiting
 from ctxrep_edit.settings import Repulsion
 
 
@@ -40,38 +42,43 @@ class Rounds:
         """Candidates of these numbers from these seeds, a batch at a time: which, pictures (n, 3, h, w), and what the
         strategy noted. A batch that runs out of memory is made again as two halves.
 
+        Where more start than are wanted, all start with the first batch, and are chosen from together; the chosen ones
+        of the other batches wait until then.
+
         settings: an anchor is in the first batch. begin: the seed from which the set counts, with those that start
         beside it. again: whether some of them may have to be made again.
         """
-        todo = dict(zip(numbers, seeds, strict=True))
+        todo, waiting = dict(zip(numbers, seeds, strict=True)), None
+        at_a_time = settings.oversample == 1 or self.plan.wordings.apart  # each batch starts by itself
         while todo and not self.stopped:
             batch = [*todo][: self._sizes.next(len(todo))]
             self._left = -(-(len(todo) - len(batch)) // len(batch))
-            self._prepare(settings, needed=again or self._left > 0)
-            alone = settings.anchor and len(batch) == 1  # stays whatever starts beside it
-            more = () if alone or settings.oversample == 1 else self.plan.beside(batch, begin)
+            self._prepare(settings, needed=again or (at_a_time and self._left > 0))
+            starting = batch if at_a_time else [*todo] if waiting is None else []
+            part = self._part(batch, {i: todo[i] for i in starting}, waiting, settings, begin)
             try:
-                made = self._batch(batch, [todo[i] for i in batch], more, settings)
+                images, run = self._batch(batch, [todo[i] for i in batch], part, settings)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
-                made = None  # so that nothing holds on to what ran out
-            if made is None:
+                images = None  # so that nothing holds on to what ran out
+            if images is None:
                 if self.plan.together:
                     raise ModelError(f"{len(batch)} candidates at once ran out of memory: ask for fewer, or smaller.")
                 self.plan.bank.drop()
                 self._last = self._done
                 self._sizes.halve(len(batch))
                 continue
-            if self._left and settings.active and not self.plan.bank.noted:
+            if self._left and settings.active and not self.plan.bank.handed:
                 raise PluginError(
                     f"The strategy {self.plan.strategy.name} does not hand run.bank to `repelled`, so that candidates "
                     f"know nothing of those of other batches: mend it, or take batch_size={len(self.plan.seeds)}."
                 )
-            self.plan.bank.join(batch)
+            self.plan.bank.join(starting)
+            waiting = part.waiting if isinstance(part, Pool) else waiting and waiting.of(slice(len(batch), None))
             todo = {i: seed for i, seed in todo.items() if i not in batch}
             settings = replace(settings, anchor=False)
-            yield batch, *made
+            yield batch, images, run
 
     def _prepare(self, settings: Repulsion, needed: bool) -> None:
         """What the bank is to note of the batch at hand. needed: whether anything in this run will need it."""
@@ -81,17 +88,38 @@ class Rounds:
         )
         bank.spare = not needed and plan.keep is None
 
+    def _part(
+        self,
+        batch: Sequence[int],
+        starting: Mapping[int, int],
+        waiting: Waiting | None,
+        settings: Repulsion,
+        begin: int,
+    ) -> Pool | Resumption | None:
+        """How a batch is made of more that start than are wanted; None where none do. starting: seeds of those that
+        start with it, by their numbers. waiting: those of it and of the batches after it that have started."""
+        plan = self.plan
+        if waiting is not None:
+            return Resumption(plan.adapter, waiting.of(slice(len(batch))), plan.bank)
+        if not settings.active or settings.oversample == 1:
+            return None
+        alone = settings.anchor and len(starting) == 1  # stays whatever starts beside it
+        seeds = [*starting.values(), *(() if alone else plan.beside([*starting], begin))]
+        return Pool(plan.adapter, plan.pipeline, settings, seeds, len(starting), len(batch), plan.bank)
+
     def _batch(
-        self, numbers: Sequence[int], seeds: Sequence[int], more: Sequence[int], settings: Repulsion
+        self, numbers: Sequence[int], seeds: Sequence[int], part: Pool | Resumption | None, settings: Repulsion
     ) -> tuple[Tensor, Run]:
         plan, bank = self.plan, self.plan.bank
-        arguments = plan.arguments([*seeds, *more], numbers[0])  # with words of its own each is a batch
+        seeds = seeds if part is None else part.seeds
+        arguments = plan.arguments(seeds, numbers[0])  # with words of its own each is a batch
         self._done, began = self._last, time.perf_counter()
-        with self._sizes.measured(len(seeds)):
+        with self._sizes.measured(len(numbers)):
             images, run, self.stopped = sample(
-                plan.pipeline, plan.adapter, plan.strategy, settings, arguments, [*seeds, *more],
-                progress=plan.progress and self._title(numbers), on_step=self._on_step, n=len(seeds), words=plan.words,
-                bank=bank if bank.noting or bank.kept else None, ranks=plan.ranks, foresight=self._foresight(numbers),
+                plan.pipeline, plan.adapter, plan.strategy, settings, arguments, seeds, part=part,
+                progress=plan.progress and self._title(numbers), on_step=self._on_step, words=plan.words,
+                bank=bank if bank.noting or bank.kept or part is not None else None, ranks=plan.ranks,
+                foresight=self._foresight(numbers),
             )  # fmt: skip
         self.seconds += time.perf_counter() - began
         return images, run

@@ -23,6 +23,7 @@ from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.stepping import followed
+from ctxrep_edit.sampling.waiting import Resumption
 from ctxrep_edit.settings import Repulsion
 
 if TYPE_CHECKING:
@@ -41,34 +42,30 @@ def sample(
     *,
     progress: bool | str,
     on_step: OnStep | None,
-    n: int | None = None,
+    part: Pool | Resumption | None = None,
     words: Words = None,
     bank: Bank | None = None,
     ranks: Ranks | None = None,
     foresight: Foresight | None = None,
 ) -> tuple[Tensor, Run, bool]:
-    """Makes one candidate per seed, or the `n` of them that differ most. Strength 0 asks no strategy.
+    """Makes one candidate per seed, or what `part` makes of them. Strength 0 asks no strategy.
 
-    progress: whether there is a bar, or what it says. words, bank, ranks: `instruction`, `bank` and `ranks` of `Run`,
-    where known. foresight: tells of the candidates while they form.
+    progress: whether there is a bar, or what it says. part: of a run in which more start than are wanted. words, bank,
+    ranks: `instruction`, `bank` and `ranks` of `Run`, where known. foresight: tells of the candidates while they form.
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
     pipeline's own `_interrupt` in a callback.
 
     Raises PluginError for a strategy, or an adapter's arguments, that make anything else, PipelineBusy, RepulsionError
     where a repulsion is attached, and whatever pipeline, strategy or `on_step` raise.
     """
-    n = len(seeds) if n is None else n
-    pool = None
-    if (settings.active and (settings.oversample or 1) > 1) or n < len(seeds):
-        bank = Bank(noting=False) if bank is None else bank
-        pool = Pool(adapter, pipeline, settings, len(seeds), n, bank)
+    n = part.n if isinstance(part, Pool) else len(seeds)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)
     arguments = {name: value for name, value in arguments.items() if name != "callback_on_step_end"}
 
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)
-        after = after if pool is None else pool.after(after)
-        after = after if foresight is None else foresight.after(after, len(seeds), pool)
+        after = after if part is None else part.after(after)
+        after = after if foresight is None else foresight.after(after, len(seeds), part)
         with followed(pipeline, after) as following:
             images = pictures(pipeline, {**arguments, **changes, **following})
         if not isinstance(images, Tensor):
@@ -89,8 +86,8 @@ def sample(
         held.enter_context(one_by_one(pipeline))
         if adapter.draws_unasked:
             held.enter_context(seeded(seeds[0], pipeline._execution_device))
-        if pool is not None:
-            held.enter_context(pool.at_work(transformer))
+        if part is not None:
+            held.enter_context(part.at_work(transformer))
         if foresight is not None:
             held.enter_context(foresight.at_work())
         words = adapter.instruction(pipeline, arguments) if words is None else words
@@ -102,13 +99,17 @@ def sample(
             if bank is not None:
                 bank.started([(None, share) for share in run.churn])
             held.enter_context(churned(pipeline, settings, arguments.get("generator"), run.churn))
-        images = strategy.sample(run) if settings.active else run.call()
+        try:
+            images = strategy.sample(run) if settings.active else run.call()
+        except RepulsionError:
+            _check_handed(strategy, part, None)  # which is then the cause
+            raise
     if not settings.active:
         run.still = run.n
     else:
-        _check_handed(strategy, pool, ranks)
-    if pool is not None:
-        images, run.seeds = pool.settle(images, seeds)
+        _check_handed(strategy, part, ranks)
+    if part is not None:
+        images, run.seeds = part.settle(images)
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
@@ -116,14 +117,14 @@ def sample(
     return images, run, steps.stopped
 
 
-def _check_handed(strategy: Strategy, pool: Pool | None, ranks: Ranks | None) -> None:
+def _check_handed(strategy: Strategy, part: Pool | Resumption | None, ranks: Ranks | None) -> None:
     """Raises PluginError where the strategy kept to itself what `repelled` needs to know of others."""
     if ranks is not None and not ranks.crossed:
         raise PluginError(
             f"The strategy {strategy.name} does not hand run.ranks to `repelled`, so that candidates know nothing of "
             "those of other ranks: mend it, or make all of them in one process."
         )
-    if pool is not None and pool.n < pool.m and not pool.bank.noted:
+    if isinstance(part, Pool) and part.n < part.m and not part.bank.handed:
         raise PluginError(
             f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
             "repelled only those beside them: mend it, or take oversample=1."

@@ -18,6 +18,7 @@ from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling import particles
 from ctxrep_edit.sampling.forming import Foresight, OnPreview
+from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.run import OnStep, sample
 from ctxrep_edit.settings import Repulsion
 from ctxrep_edit.testing.fakes import INSTRUCTION, tiny_picture
@@ -83,8 +84,12 @@ class Runner:
         if on_preview is not None:
             size, numbers = asked.get("size") or self.size, range(len(seeds) if n is None else n)
             foresight = Foresight(adapter, pipeline, numbers, size, size, on_preview)
+        pool = None
+        if n is not None:
+            bank = Bank(noting=False) if bank is None else bank
+            pool = Pool(adapter, pipeline, settings, [*seeds], n, n, bank)
         images, run, _ = sample(
-            pipeline, adapter, chosen, settings, arguments, [*seeds], progress=False, on_step=on_step, n=n,
+            pipeline, adapter, chosen, settings, arguments, [*seeds], part=pool, progress=False, on_step=on_step,
             bank=bank, ranks=ranks, foresight=foresight,
         )  # fmt: skip
         return images, run

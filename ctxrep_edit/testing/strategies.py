@@ -102,7 +102,7 @@ class StrategyConformance(Runner):
             return  # its sets are made in one batch
         bank = Bank()
         self.sampled(pipeline, adapter, self.settings(adapter, strategy), strategy=strategy, bank=bank)
-        assert bank.noted, "It keeps run.bank to itself, so that batches know nothing of one another: hand it on."
+        assert bank.handed, "It keeps run.bank to itself, so that batches know nothing of one another: hand it on."
 
     def test_it_hands_on_the_ranks(self, pipeline: Any, adapter: Adapter, strategy: Strategy) -> None:
         """Of one that `repels` a set may be spread over ranks: `repelled` needs `run.ranks`."""

@@ -83,9 +83,9 @@ def test_a_set_is_the_same_by_way_of_rooms(monkeypatch: pytest.MonkeyPatch, take
     asked = made()
     banks: list[Bank] = []
 
-    def stored(bank: Bank, row: int, tokens: Tensor) -> Tensor:
+    def stored(bank: Bank, row: int, tokens: Tensor, rooms: dict[int, Room]) -> Tensor:
         banks.append(bank)
-        return bank._rooms.setdefault(row, Room()).copy(tokens)
+        return rooms.setdefault(row, Room()).copy(tokens)
 
     monkeypatch.setattr(Bank, "_stored", stored)
     again = made()
