@@ -48,6 +48,9 @@ class Run:
     ranks: of torch.distributed, over which the candidates are spread, to be handed to `repelled`; None where all are
     here.
 
+    Further batches of a pool go on from where they were: there `call` computes nothing of the window again, and what a
+    strategy changes in its steps is what it was.
+
     churn: of each candidate that starts, the share of its noise that is drawn anew in each step after the window; empty
     where there is none. The core does that around the strategy, to which `settings.churn` is 0.
 

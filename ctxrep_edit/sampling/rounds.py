@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,10 @@ from ctxrep_edit.sampling.pool import Pool
 from ctxrep_edit.sampling.run import sample
 from ctxrep_edit.sampling.waiting import Resumption, Waiting
 from ctxrep_edit.settings import Repulsion
+
+TOGETHER = 6
+"""Candidates that are chosen from one pool, at least: a choice among those that start for one or two knows too little,
+and with the pool grows what passes between its turns."""
 
 
 @dataclass
@@ -42,19 +47,19 @@ class Rounds:
         """Candidates of these numbers from these seeds, a batch at a time: which, pictures (n, 3, h, w), and what the
         strategy noted. A batch that runs out of memory is made again as two halves.
 
-        Where more start than are wanted, all start with the first batch, and are chosen from together; the chosen ones
-        of the other batches wait until then.
+        Where more start than are wanted, those of a few batches start together and are chosen from together; the chosen
+        ones of all but the first then wait for their turn.
 
         settings: an anchor is in the first batch. begin: the seed from which the set counts, with those that start
         beside it. again: whether some of them may have to be made again.
         """
-        todo, waiting = dict(zip(numbers, seeds, strict=True)), None
-        at_a_time = settings.oversample == 1 or self.plan.wordings.apart  # each batch starts by itself
+        todo = dict(zip(numbers, seeds, strict=True))
+        waiting: Waiting | None = None
         while todo and not self.stopped:
-            batch = [*todo][: self._sizes.next(len(todo))]
+            batch = [*todo][: self._sizes.next(len(waiting.seeds if waiting else todo))]
+            starting = [] if waiting else [*todo][: self._together(len(todo), len(batch), settings)]
             self._left = -(-(len(todo) - len(batch)) // len(batch))
-            self._prepare(settings, needed=again or (at_a_time and self._left > 0))
-            starting = batch if at_a_time else [*todo] if waiting is None else []
+            self._prepare(settings, needed=again or len(starting) < len(todo))
             part = self._part(batch, {i: todo[i] for i in starting}, waiting, settings, begin)
             try:
                 images, run = self._batch(batch, [todo[i] for i in batch], part, settings)
@@ -75,10 +80,17 @@ class Rounds:
                     f"know nothing of those of other batches: mend it, or take batch_size={len(self.plan.seeds)}."
                 )
             self.plan.bank.join(starting)
-            waiting = part.waiting if isinstance(part, Pool) else waiting and waiting.of(slice(len(batch), None))
+            waiting = part.waiting if isinstance(part, Pool) else waiting and waiting.after(len(batch))
             todo = {i: seed for i, seed in todo.items() if i not in batch}
             settings = replace(settings, anchor=False)
             yield batch, images, run
+
+    def _together(self, left: int, batch: int, settings: Repulsion) -> int:
+        """How many of the `left` candidates start with a batch of so many of them, and are chosen from together."""
+        if settings.oversample == 1 or self.plan.wordings.apart:
+            return batch
+        few = batch * math.ceil(TOGETHER / batch)
+        return left if left < 2 * few else few
 
     def _prepare(self, settings: Repulsion, needed: bool) -> None:
         """What the bank is to note of the batch at hand. needed: whether anything in this run will need it."""
@@ -100,7 +112,7 @@ class Rounds:
         start with it, by their numbers. waiting: those of it and of the batches after it that have started."""
         plan = self.plan
         if waiting is not None:
-            return Resumption(plan.adapter, waiting.of(slice(len(batch))), plan.bank)
+            return Resumption(plan.adapter, waiting.first(len(batch)), plan.bank)
         if not settings.active or settings.oversample == 1:
             return None
         alone = settings.anchor and len(starting) == 1  # stays whatever starts beside it

@@ -25,12 +25,19 @@ class Waiting:
     step: int
     answers: Answers
 
-    def of(self, which: slice) -> Waiting:
-        """Some of them."""
+    def first(self, count: int) -> Waiting:
+        """Those that go on now."""
+        return self._some(range(count))
+
+    def after(self, count: int) -> Waiting | None:
+        """Those that wait on; None where there are none."""
+        rest = range(count, len(self.seeds))
+        return self._some(rest) if rest else None
+
+    def _some(self, which: range) -> Waiting:
         return replace(
-            self, seeds=self.seeds[which], latents=self.latents[which],
-            answers=self.answers.of(range(len(self.seeds))[which]),
-        )  # fmt: skip
+            self, seeds=[self.seeds[i] for i in which], latents=self.latents[[*which]], answers=self.answers.of(which)
+        )
 
 
 @dataclass

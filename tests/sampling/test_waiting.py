@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ctxrep_edit import InputError, ModelError, PluginError, Repulsion, Run, diverse_edit, stream_edits
 from ctxrep_edit.repulsion import bank
-from ctxrep_edit.sampling import plan, waiting
+from ctxrep_edit.sampling import plan, rounds, waiting
 from ctxrep_edit.testing import tiny_pipeline
 from ctxrep_edit.testing.traces import left_behind
 
@@ -207,6 +207,26 @@ def test_what_passes_must_fit(pipeline: Any, picture: Image.Image, monkeypatch: 
         edit(picture, pipeline=pipeline, bank="off")
     assert not left_behind(before, tiny.traces(pipeline))
     edit(picture, pipeline=pipeline, bank="off", batch_size=4)  # on the device
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "started"), [(6, 1, [12]), (11, 2, [22]), (14, 2, [12, 16]), (13, 5, [26]), (20, 5, [20, 20])]
+)
+def test_many_start_a_few_batches_at_a_time(
+    pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, n: int, size: int, started: list[int]
+) -> None:
+    pools: list[int] = []
+    original = rounds.Pool.at_work
+
+    def noted(self: Any, transformer: Any) -> Any:
+        pools.append(self.m)
+        return original(self, transformer)
+
+    monkeypatch.setattr(rounds.Pool, "at_work", noted)
+    edits = edit(picture, pipeline=pipeline, n=n, batch_size=size)
+    assert pools == started
+    assert edits.recipe["batches"] == [[*range(i, min(i + size, n))] for i in range(0, n, size)]
+    assert len({one.image.tobytes() for one in edits}) == n
 
 
 def test_retries_start_together(pipeline: Any, picture: Image.Image) -> None:
