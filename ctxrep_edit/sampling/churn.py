@@ -3,8 +3,8 @@
 A particle that was pushed is on no way that the sampler takes by itself, and what it went wrong in stays in its noise.
 So behind the window each step keeps the clean picture that it foresees and draws the noise anew: the churn of Karras
 et al. 2022 (arXiv 2206.00364, section 4), at 1 the stochastic sampler of flow models. The first step behind the window
-settles the answer, which noise drawn there would make the typical one again, unless little noise is left. And like
-theirs it ends before the fine detail is drawn, of which it would take some away.
+settles the answer, which noise drawn there would make the typical one again, unless it is a long one, as of few steps,
+and leaves little noise. And like theirs it ends before the fine detail is drawn, of which it would take some away.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ctxrep_edit.settings import Repulsion
 
 LEAST = 0.5
 """Of the noise that a run starts with, how much a step must leave so that it is drawn anew; their S_tmin."""
-SETTLED = 0.8
-"""Of the same, with how much an answer is settled wherever the window ends."""
+SETTLED = 0.7
+"""Of the same, how much the first step behind the window may leave at most so that it is drawn anew there, too."""
 
 MEND = "take churn=0"
 
@@ -39,7 +39,7 @@ def can_churn(pipeline: Any) -> bool:
 @contextmanager
 def churned(pipeline: Any, settings: Repulsion, generators: Any, shares: Sequence[float]) -> Iterator[None]:
     """In it, the scheduler, a copy that is lent for this run, draws noise anew in each step behind the window that
-    leaves at least `LEAST`, but for the first where that begins with more than `SETTLED`.
+    leaves at least `LEAST`, but for the first where that leaves more than `SETTLED`.
 
     generators: one for each particle, from which its noise came, too. shares: how much of the noise of each is drawn
     anew, 0 to 1, read in each step; with 0 it is the scheduler's own step. Raises InputError for another scheduler
@@ -87,13 +87,13 @@ def churned(pipeline: Any, settings: Repulsion, generators: Any, shares: Sequenc
 
 
 def _settled(settings: Repulsion, levels: Sequence[float], number: int) -> bool:
-    """Whether the step of that number is behind the window and begins with `SETTLED` at most, or the one before it is
-    behind the window, too."""
+    """Whether the step of that number is behind the window and leaves `SETTLED` at most, or the one before it is behind
+    the window, too."""
 
     def behind(step: int) -> bool:
         return step >= 0 and settings.share(step, (levels[step], levels[step + 1])) == 0
 
-    return behind(number - 1) or (behind(number) and levels[number] <= SETTLED)
+    return behind(number - 1) or (behind(number) and levels[number + 1] <= SETTLED)
 
 
 def _renewed(

@@ -73,8 +73,8 @@ def test_the_first_step_behind_the_window_draws_where_little_is_left(steps: int,
     moved, plain, sampler = ways(1.0, window=0.14, steps=steps)
     differ = [not torch.equal(a[1], b[1]) for a, b in zip(moved, plain, strict=True)]
     assert differ == [step >= first for step in range(steps)]
-    begins = sampler.scheduler.sigmas[first]
-    assert (begins <= SETTLED) == (steps == 4)
+    leaves = sampler.scheduler.sigmas[first + 1]
+    assert (leaves <= SETTLED) == (steps == 4)
 
 
 def test_all_of_it_is_the_stochastic_sampling_of_diffusers() -> None:
