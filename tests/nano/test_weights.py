@@ -89,7 +89,7 @@ def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     assert pool["distinct"][0] > ours["distinct"][0] > 1.5 * plain["distinct"][0]
     assert ours["evaluations"] == (1, 1, 1)
     assert pool["evaluations"] == pytest.approx((POOL[name],) * 3)
-    assert agreed(trials) >= 0.8  # how many different edits there are, by `EditSet.distinct`
+    assert agreed(trials) >= 0.75  # how many different edits there are, by `EditSet.distinct`
 
 
 def test_the_same_of_qwen_nano():

@@ -85,4 +85,4 @@ class Sd3Turbo(Sd3):
 
     steps = 4
     base = "sd3-nano"
-    repulsion: ClassVar[Mapping[str, object]] = {"strength": 5.0}  # measured on it: no weaker one was better
+    repulsion: ClassVar[Mapping[str, object]] = {"strength": 5.0, "churn": 1.0}  # no weaker was better
