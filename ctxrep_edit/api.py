@@ -81,9 +81,10 @@ def diverse_edit(
         three quarters are one edit, is left as it is, as the words then leave nothing open; the recipe says `agreed`.
         It needs the LPIPS weights. "count": none is made again.
     batch_size: how many candidates are made at once, 1 to n; those of a batch are repelled from one another and from
-        all of the batches before. Where more start than are wanted, all are through the window before the first batch
-        is finished. "auto" takes as many as fit by what one candidate was measured to take on this pipeline; a batch
-        that runs out of memory is made again as two halves. The recipe says what the `batches` were.
+        all of the batches before. Where more start than are wanted, those of six edits at least are through the window
+        before the first batch is finished. "auto" takes as many as fit by what one candidate was measured to take on
+        this pipeline; a batch that runs out of memory is made again as two halves. The recipe says what the `batches`
+        were.
     bank: where the contextual tokens of finished candidates lie, which repel later ones: "memory", the host's; "disk",
         files without a name, in the folder for temporary ones. "auto" takes the memory, and keeps them for
         `EditSet.more` only where that takes at most an eighth of what is free; "off" keeps none.

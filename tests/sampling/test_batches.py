@@ -25,6 +25,20 @@ SIX = replace(SOME, anchor=True)
 six = functools.partial(edit, n=6, repulsion=SIX)
 
 
+class OneByOne(FluxKontext):
+    """Of pipelines that make one picture per call."""
+
+    batch = 1
+
+
+class Forgetful(Contextual):
+    """Does not hand on the bank."""
+
+    def sample(self, run: Run) -> torch.Tensor:
+        run.bank = None
+        return super().sample(run)
+
+
 def settled(pipeline: Any, picture: Image.Image) -> Any:
     """The traces on a pipeline that was called before: diffusers leaves its own at the first call."""
     edit(picture, pipeline=pipeline, n=1, strength=0)
@@ -167,9 +181,6 @@ def test_pictures_are_decoded_one_by_one(pipeline: Any, picture: Image.Image, sl
 def test_a_pipeline_that_makes_one_at_a_time(
     pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OneByOne(FluxKontext):
-        batch = 1
-
     monkeypatch.setattr(plan.catalog, "adapter_for", lambda pipeline: OneByOne())
     edits, rows = largest(pipeline, image=picture)
     assert (rows, edits.recipe["batches"]) == (1, [[i] for i in range(6)])
@@ -197,11 +208,6 @@ def test_what_can_only_be_made_at_once(pipeline: Any, picture: Image.Image) -> N
 
 
 def test_a_strategy_that_forgets_the_bank(pipeline: Any, picture: Image.Image) -> None:
-    class Forgetful(Contextual):
-        def sample(self, run: Run) -> torch.Tensor:
-            run.bank = None
-            return super().sample(run)
-
     with pytest.raises(PluginError, match=r"does not hand run\.bank .* know nothing of those of other batches: .*=6"):
         six(picture, pipeline=pipeline, strategy=Forgetful(), batch_size=2)
 

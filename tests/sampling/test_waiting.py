@@ -13,9 +13,7 @@ import tiny_sd3
 import tiny_zimage
 import torch
 from conftest import both
-from ctxrep_adapters.flux_kontext import FluxKontext
 from ctxrep_adapters.sd3_instruct import StableDiffusion3InstructPix2PixPipeline as InstructPipeline
-from ctxrep_plugins.standard import Contextual
 from diffusers import (
     FlowMatchHeunDiscreteScheduler,
     FluxKontextInpaintPipeline,
@@ -23,10 +21,12 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
+from plugging import Nothing
+from sampling.test_batches import Forgetful, OneByOne
 from sampling.test_pool import rows_given
 from torch import Tensor
 
-from ctxrep_edit import InputError, ModelError, PluginError, Repulsion, Run, diverse_edit, stream_edits
+from ctxrep_edit import InputError, ModelError, PluginError, Repulsion, diverse_edit, stream_edits
 from ctxrep_edit.repulsion import bank
 from ctxrep_edit.sampling import plan, rounds, waiting
 from ctxrep_edit.testing import tiny_pipeline
@@ -86,7 +86,7 @@ def test_those_that_waited_take_the_same_way(pipeline: Any, picture: Image.Image
 @pytest.mark.parametrize(
     ("made", "options"),
     [
-        (lambda: tiny_pipeline(), GUIDED),
+        (tiny_pipeline, GUIDED),
         (instruct, {**SD3, "guidance_scale": 3.0}),
         (lambda: tiny_sd3.pipeline(StableDiffusion3InpaintPipeline), {**SD3, "guidance_scale": 3.0}),
         (lambda: instruct(FlowMatchHeunDiscreteScheduler()), SD3),
@@ -230,8 +230,6 @@ def test_many_start_a_few_batches_at_a_time(
 
 
 def test_retries_start_together(pipeline: Any, picture: Image.Image) -> None:
-    from plugging import Nothing
-
     options = {"on_unfaithful": "retry", "retries": 1, "preserve": [Nothing()]}
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, **options)
@@ -240,11 +238,6 @@ def test_retries_start_together(pipeline: Any, picture: Image.Image) -> None:
 
 
 def test_a_strategy_that_forgets_the_bank(pipeline: Any, picture: Image.Image) -> None:
-    class Forgetful(Contextual):
-        def sample(self, run: Run) -> Tensor:
-            run.bank = None
-            return super().sample(run)
-
     with pytest.raises(PluginError, match=r"does not hand run\.bank to `repelled`, so that the candidates of a pool"):
         edit(picture, pipeline=pipeline, strategy=Forgetful())
 
@@ -252,9 +245,6 @@ def test_a_strategy_that_forgets_the_bank(pipeline: Any, picture: Image.Image) -
 def test_a_pipeline_with_a_limit_has_no_pool(
     pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OneByOne(FluxKontext):
-        batch = 1
-
     monkeypatch.setattr(plan.catalog, "adapter_for", lambda pipeline: OneByOne())
     with pytest.raises(
         InputError, match=r"oversample is 2, but pipelines of .* make at most 1 at once: take oversample=1"
