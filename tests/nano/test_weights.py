@@ -80,7 +80,7 @@ def test_the_autoencoder_of_qwen_nano_shows_what_the_shared_one_shows(pipeline):
 @pytest.mark.parametrize("name", [name for name in nano.MODELS if name != "qwen-nano"])
 def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     pipeline = load_pipeline(name)
-    work = [task for task in tasks(photos.held_out(), 2, seed=11) if not task.request.pins]
+    work = [task for task in tasks(photos.held_out(), 5 if name == "sd3-nano-turbo" else 2, seed=11) if not task.request.pins]
     trials = [[run(pipeline, task, method(name, pipeline, {}), 6) for task in work] for name in METHODS]
     plain, ours, pool = (summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
     assert plain["right"][0] >= 0.9
@@ -89,7 +89,7 @@ def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     assert pool["distinct"][0] > ours["distinct"][0] > 1.5 * plain["distinct"][0]
     assert ours["evaluations"] == (1, 1, 1)
     assert pool["evaluations"] == pytest.approx((POOL[name],) * 3)
-    assert agreed(trials) >= 0.75  # how many different edits there are, by `EditSet.distinct`
+    assert agreed(trials) >= 0.8  # how many different edits there are, by `EditSet.distinct`
 
 
 def test_the_same_of_qwen_nano():
