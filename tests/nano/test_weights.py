@@ -80,7 +80,8 @@ def test_the_autoencoder_of_qwen_nano_shows_what_the_shared_one_shows(pipeline):
 @pytest.mark.parametrize("name", [name for name in nano.MODELS if name != "qwen-nano"])
 def test_plain_edits_are_right_and_repulsion_spreads_them(name: str):
     pipeline = load_pipeline(name)
-    work = [task for task in tasks(photos.held_out(), 5 if name == "sd3-nano-turbo" else 2, seed=11) if not task.request.pins]
+    crops = 5 if name == "sd3-nano-turbo" else 2  # of its sets more are counted wrongly, so that two know too little
+    work = [task for task in tasks(photos.held_out(), crops, seed=11) if not task.request.pins]
     trials = [[run(pipeline, task, method(name, pipeline, {}), 6) for task in work] for name in METHODS]
     plain, ours, pool = (summary(made, {trial.key: trial for trial in trials[0]}) for made in trials)
     assert plain["right"][0] >= 0.9
