@@ -115,17 +115,18 @@ def repel_parts(
     objective: Objective,
     keep_norm: bool,
     fixed: int,
+    gram: Matrix | None = None,
 ) -> Moved:
     """`repel` for particles whose tokens lie in several tensors: those of each, moved, and the scores around it.
 
-    fixed: those that lie before the parts, which stay, counted.
+    fixed: those that lie before the parts, which stay, counted. gram: their inner products, where they are known.
     """
     n = len(parts[0])
     still = [part.tokens for part in parts]
     if n == 1:
         return still, 1.0, 1.0
     with torch.no_grad():
-        gram = inner_products(parts)  # (n, n)
+        gram = inner_products(parts) if gram is None else gram  # (n, n)
         step = eta if eta is not None else (strength or 0.0) * step_of_one(gram)
         mix, before, after = coefficients(gram, eta=step, iterations=iterations, objective=objective, fixed=fixed)
         if np.array_equal(mix, np.eye(n)):
@@ -201,7 +202,8 @@ def _ascend(gram: Matrix, rates: Matrix, iterations: int, objective: Objective) 
     """
     n = len(gram)
     d = 1.0 / np.sqrt(n * gram.diagonal())  # (n,)
-    values, vectors = np.linalg.eigh(gram * d[:, None] * d)
+    at_first = np.linalg.eigh(gram * d[:, None] * d)
+    values, vectors = at_first
     real = values > NULL_EIGENVALUE  # what lies below stays where it is
     root, vectors = np.sqrt(values[real]), vectors[:, real]  # (k,), (n, k)
     start = vectors * root / d[:, None]  # (n, k) F at first
@@ -212,7 +214,7 @@ def _ascend(gram: Matrix, rates: Matrix, iterations: int, objective: Objective) 
         d = 1.0 / np.sqrt(n * T.diagonal())  # (n,)
         scale = d[:, None] * d  # (n, n)
         rho = T * scale  # (n, n), trace 1
-        A, score = _slope(rho, objective)  # (n, n)
+        A, score = _slope(rho, objective, None if iteration else at_first)  # (n, n)
         if iteration == 0:
             before = score
         diagonal = A.ravel()[:: n + 1]  # (n,) view of A
@@ -223,14 +225,17 @@ def _ascend(gram: Matrix, rates: Matrix, iterations: int, objective: Objective) 
     return np.eye(n) + (F - start) @ inverse, F @ F.T, before
 
 
-def _slope(rho: Matrix, objective: Objective) -> tuple[Matrix, float]:
-    """A with dL/dx_i = -(2 / n) sum_j A_ij x_j for unit x (a multiple of I changes nothing), and exp(L)."""
+def _slope(rho: Matrix, objective: Objective, spectrum: tuple[Matrix, Matrix] | None = None) -> tuple[Matrix, float]:
+    """A with dL/dx_i = -(2 / n) sum_j A_ij x_j for unit x (a multiple of I changes nothing), and exp(L).
+
+    spectrum: the eigenvalues and vectors of rho, where they are known.
+    """
     n = len(rho)
     if objective == "renyi2":
         purity = float(np.vdot(rho, rho))
         return rho * (2.0 / purity), min(max(1.0 / purity, 1.0), float(n))
-    values, vectors = np.linalg.eigh(rho)  # (n,), (n, n)
-    values[values < NULL_EIGENVALUE] = 1.0  # ln 1 = 0: no push along a mode in which the particles do not differ
+    values, vectors = spectrum or np.linalg.eigh(rho)  # (n,), (n, n)
+    values = np.where(values < NULL_EIGENVALUE, 1.0, values)  # ln 1 = 0: no push where the particles do not differ
     logs = np.log(values)  # (n,)
     score = math.exp(-float(values @ logs))
     return (vectors * logs) @ vectors.T, min(max(score, 1.0), float(n))  # rounding may leave the range

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from ctxrep_edit.errors import InputError, RepulsionError
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
 from ctxrep_edit.repulsion.room import Room
-from ctxrep_edit.repulsion.tokens import Part
+from ctxrep_edit.repulsion.tokens import Matrix, Part, inner_products
 
 Place = tuple[int, int, int, int]
 """Where tokens were: step, call of the transformer in that step, hooked block, and group of particles in the batch."""
@@ -84,6 +84,7 @@ class Bank:
     _noises: Sequence[Any] = ()
     _rooms: dict[int, Room] = field(default_factory=dict)  # by particle of the run under way, on a GPU
     _passage: dict[int, Room] = field(default_factory=dict)  # likewise, of the call under way
+    _products: dict[Place, Matrix] = field(default_factory=dict)  # likewise, of all particles of the turns before
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -158,7 +159,11 @@ class Bank:
             width = part.tokens.shape[2]
             joined.append(replace(part, before=[row[first : first + part.length, :width] for row in rows]))
             first += part.length
-        moved, score, after = repel_parts(joined, fixed=len(rows) + fixed, **options)
+        gram = None
+        if self.turn:  # those before are the same in each turn
+            with torch.no_grad():
+                gram = self._products[place] = inner_products(joined, self._products.get(place))
+        moved, score, after = repel_parts(joined, fixed=len(rows) + fixed, gram=gram, **options)
         if self.noting:
             self._note(self.made, place, [replace(part, tokens=some) for part, some in zip(parts, moved, strict=True)])
         return moved, score, after
@@ -167,6 +172,7 @@ class Bank:
         """Forgets what was noted for the turns of one call of the transformer alone."""
         self.turn, self.last, self.passing = None, False, []
         self._passage.clear()
+        self._products.clear()
 
     def _note(self, memories: list[Memory], place: Place, parts: Sequence[Part]) -> None:
         width = _width(parts)

@@ -83,9 +83,8 @@ class Shared(Part):
     def first(self) -> int:
         return self.ranks.first
 
-    def blocks(self) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        for where, own in super().blocks():
-            yield where, self.ranks.gathered(own)
+    def of_all(self, block: Tensor) -> Tensor:
+        return self.ranks.gathered(block)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ those of their differences from the first one, which fill the digits of float32,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ Matrix = npt.NDArray[np.float64]
 
 NULL_NORM = 1e-12  # of the largest particle's norm; below it a particle has no direction to speak of
 CANCELLED = 1e-4  # of the largest particle's squared norm; below it, rounding has spoilt what was added up
-CPU_BLOCK = 2**17  # numbers that are worked on at a time: half a MiB, stays in the cache
+CPU_BLOCK = 2**18  # numbers that are worked on at a time: a MiB, stays in the cache
 DEVICE_BLOCK = 2**25  # the same on an accelerator: 128 MiB, few kernel launches
 
 
@@ -75,22 +76,34 @@ class Part:
         return self.tokens.shape[1] if self.where is None else len(self.where)
 
     def blocks(self) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        """The tokens that take part, a few positions at a time: (where, (k + n, positions, dim))."""
+        """The tokens that take part, a few positions at a time: (where, (k + n, positions, dim)).
+
+        In float32, or float64 for tokens of that dtype, and the caller's to change: the next ones take their place, as
+        fresh memory costs more than the work done on it.
+        """
         dim, length = self.tokens.shape[2], self.length
         begin = self.where.start if isinstance(self.where, slice) else 0
-        room = CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK
-        size = max(1, room // max(1, len(self) * dim))
+        size = CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK
+        size = max(1, size // max(1, len(self) * dim))
+        dtype = torch.promote_types(self.tokens.dtype, torch.float32)
+        whole = torch.empty(len(self) * min(size, length) * dim, dtype=dtype, device=self.tokens.device)
         for first in range(0, length, size):
             here = slice(first, min(first + size, length))
             shifted = slice(begin + here.start, begin + here.stop)
             where = self.where[here] if isinstance(self.where, Tensor) else shifted
+            shape = len(self), here.stop - here.start, dim
+            room = whole[: math.prod(shape)].view(shape)
+            for row, before in zip(room, self.before, strict=False):
+                row.copy_(before[here], non_blocking=True)
             block = self.tokens[:, where]  # (n, positions, dim)
             if self.rows is not None:
                 block = block.masked_fill(~self.rows[:, where, None], 0.0)
-            if self.before:
-                others = [row[here].to(block.device, block.dtype, non_blocking=True) for row in self.before]
-                block = torch.cat([torch.stack(others), block])  # (k + n, positions, dim)
-            yield where, block
+            room[len(self.before) :] = self.of_all(block)
+            yield where, room
+
+    def of_all(self, block: Tensor) -> Tensor:
+        """The tokens (n, positions, dim) of all particles that are not `before`, of those that lie here."""
+        return block
 
 
 def pooled(part: Part) -> Part:
@@ -127,30 +140,33 @@ def positions(mask: Tensor) -> slice | Tensor | None:
     return slice(first, last + 1) if last - first + 1 == len(found) else found
 
 
-def inner_products(parts: Sequence[Part]) -> Matrix:
-    """Of the n particles, over the selected tokens of all parts: (n, n) float64."""
-    n = len(parts[0])
+def inner_products(parts: Sequence[Part], known: Matrix | None = None) -> Matrix:
+    """Of the n particles, over the selected tokens of all parts: (n, n) float64. known: those of the first k."""
+    n, k = len(parts[0]), 0 if known is None else len(known)
     total: Tensor | None = None
-    room: Tensor | None = None
     for part in parts:
-        for _, block in part.blocks():
-            room = _exact(block, room)  # (n, k, dim)
+        for _, room in part.blocks():  # (n, k, dim)
             _take_first_out(room)
-            flat = room.flatten(1)  # (n, k * dim)
-            sums = flat @ flat.T  # (n, n)
+            flat = room.flatten(1)  # (n, positions * dim)
+            sums = flat[k:] @ flat.T  # (n - k, n)
             sums = sums if sums.device.type == "mps" else sums.double()  # which has no float64
             total = sums if total is None else total.add_(sums)
     if total is None:
         return np.zeros((n, n))
-    inner: Matrix = total.cpu().double().numpy()
+    inner: Matrix = total.cpu().double().numpy()  # (n - k, n)
     if not np.isfinite(inner).all():
         unknown: Matrix = np.full((n, n), np.nan)
         np.fill_diagonal(unknown, _squared_norms(parts))  # says which
         return unknown
-    first = inner[0, 0]
-    along = inner[0].copy()  # (n,) of the differences from the first particle with it
-    inner[0], inner[:, 0], along[0] = 0.0, 0.0, 0.0
-    gram: Matrix = inner + along[:, None] + along + first
+    if known is None:
+        known, inner = inner[:1, :1].copy(), inner[1:]
+    k, first = len(known), known[0, 0]
+    along = np.concatenate([known[0] - first, inner[:, 0]])  # (n,) of the differences from the first particle with it
+    inner[:, 0] = 0.0
+    gram: Matrix = np.empty((n, n))
+    gram[:k, :k] = known
+    gram[k:] = inner + along[k:, None] + along + first
+    gram[:k, k:] = gram[k:, :k].T
     squared = gram.diagonal()  # (n,)
     if squared.min() <= CANCELLED * squared.max():
         exact = _squared_norms(parts)  # (n,)
@@ -176,10 +192,8 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
     else:
         out = tokens.clone()
     C: Tensor | None = None
-    room: Tensor | None = None
     moved = tokens.new_empty(0)
-    for where, block in part.blocks():
-        room = _exact(block, room)  # (n, k, dim)
+    for where, room in part.blocks():  # (n, k, dim)
         C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (own, n)
         if moved.shape[1:] != room.shape[1:]:
             moved = room.new_empty(len(C), *room.shape[1:])  # (own, k, dim)
@@ -196,17 +210,6 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
     return out
 
 
-def _exact(block: Tensor, room: Tensor | None) -> Tensor:
-    """A copy in float32, or float64 for tokens of that dtype: (n, k, dim).
-
-    room: an earlier one, used again where it has the shape: fresh memory costs more than the work done on it.
-    """
-    if room is None or room.shape != block.shape:
-        dtype = torch.float64 if block.dtype == torch.float64 else torch.float32
-        room = torch.empty(block.shape, dtype=dtype, device=block.device)
-    return room.copy_(block)
-
-
 def _take_first_out(room: Tensor) -> None:
     """Leaves the first particle, and of the others their difference from it: (n, k, dim)."""
     room[1:] -= room[:1]
@@ -216,6 +219,6 @@ def _squared_norms(parts: Sequence[Part]) -> Matrix:
     """|c_i|^2, (n,) float64, each by itself."""
     total = np.zeros(len(parts[0]))
     for part in parts:
-        for _, block in part.blocks():
-            total += block.cpu().double().square().sum((1, 2)).numpy()
+        for _, room in part.blocks():
+            total += room.cpu().double().square().sum((1, 2)).numpy()
     return total
