@@ -55,6 +55,8 @@ class Repulsion:
         one that the model would have given anyway.
     oversample: how many times as many candidates start as edits are wanted, >= 1; after the window those that differ
         most go on, the anchor among them. With 1 all that start go on.
+    hold: how much of the noise goes, in the window, while the transformer's answer to the particles that are moved
+        holds and it is not asked anew, 0 to 1; with 0 it is asked in each step. Not with `steps`.
     churn: how much of the noise of the particles that were moved is drawn anew in each step from the second behind the
         window on, or the first with 0.8 of it left at most, while half of it is left, 0 to 1; with 0 none, with 1 all,
         as by the stochastic sampler of flows.
@@ -73,6 +75,7 @@ class Repulsion:
     anchor: bool = UNSAID
     oversample: int = UNSAID
     churn: float = UNSAID
+    hold: float = UNSAID
 
     def __post_init__(self) -> None:
         for name in ("strength", "eta"):
@@ -100,6 +103,18 @@ class Repulsion:
                     "that is drawn anew in each step after the window."
                 )
             object.__setattr__(self, "churn", float(self.churn))
+        if self.hold is not None:
+            if not (is_number(self.hold) and 0 <= self.hold <= 1):
+                raise InputError(
+                    f"hold is {self.hold!r}, but must be a number from 0 to 1: the share of the noise that goes while "
+                    "the transformer's answer to a moved particle holds."
+                )
+            object.__setattr__(self, "hold", float(self.hold))
+            if self.hold and self.steps is not None:
+                raise InputError(
+                    f"hold is {self.hold:g} beside steps={self.steps!r}, in each of which the transformer is asked: "
+                    "leave one of them out."
+                )
         for name in ("steps", "iterations", "oversample"):
             value = getattr(self, name)
             if value is None:
@@ -137,14 +152,16 @@ class Repulsion:
 
 BASE = Repulsion(
     strength=1.0, window=0.1, schedule="constant", iterations=5, objective="entropy", keep_norm=True,
-    guidance="conditional", anchor=False, oversample=1, churn=0.0,
+    guidance="conditional", anchor=False, oversample=1, churn=0.0, hold=0.0,
 )  # fmt: skip
 """What holds where neither the caller nor the model nor its family says anything."""
 
 
 def completed(settings: Repulsion, *defaults: Repulsion) -> Repulsion:
     """`settings` with what it leaves out taken from the first of `defaults` that says it; `strength` replaces their
-    `eta` and `window` their `steps`, as they are other ways to say the same."""
+    `eta` and `window` their `steps`, as they are other ways to say the same, and `steps` their `hold`."""
+    if settings.steps is not None and settings.hold is None:
+        settings = replace(settings, hold=0.0)
     for default in (*defaults, BASE):
         said = {f.name: getattr(default, f.name) for f in fields(Repulsion) if getattr(settings, f.name) is None}
         for name, other in (("strength", "eta"), ("window", "steps")):

@@ -38,7 +38,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "Exporter": "name summary export",
     "EmbeddedModel": "name folder summary knows advice checks",
     "Repulsion": "scope strength eta window steps schedule iterations objective keep_norm guidance anchor oversample "
-    "churn active share",
+    "churn hold active share",
     "Edit": "image seed index verdicts strength region name trace value label file faithful verdict lpips to_dict",
     "EditSet": "instruction source edits recipe contextual_vendi seconds dropped credits asked between like more "
     "images vendi vendi_in distinct distinct_in row sheet to_dict save load report index count",

@@ -29,7 +29,7 @@ class Answers:
 
     def note(self, output: Any) -> None:
         """Keeps what a call returned for all particles."""
-        self.calls.append(_on("cpu", output))
+        self.calls.append(on("cpu", output))
 
     def of(self, particles: Sequence[int]) -> Answers:
         """What these alone were answered."""
@@ -47,7 +47,7 @@ class Answers:
 
 
 class _Calling:
-    """What torch calls instead of a module, as it does where that was compiled, until all answers are given."""
+    """What torch calls instead of a module, as it does where that was compiled, while there are answers to give."""
 
     def __init__(self, transformer: nn.Module, adapter: Adapter, outputs: Sequence[Any]) -> None:
         self.transformer, self.adapter = transformer, adapter
@@ -57,12 +57,9 @@ class _Calling:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **call: Any) -> Any:
-        if not self.adapter.denoises(call):
+        if not self.left or not self.adapter.denoises(call):
             return (self.before.get(COMPILED) or self.transformer._call_impl)(*args, **call)
-        output = _on(self.adapter.latents(call).device, self.left.pop())
-        if not self.left:
-            self.free()
-        return output
+        return on(self.adapter.latents(call).device, self.left.pop())
 
     def free(self) -> None:
         vars(self.transformer).pop(COMPILED, None)
@@ -93,7 +90,7 @@ def _chosen(output: Any, particles: Sequence[int], m: int) -> Any:
     return instead(output, made[rows] if isinstance(made, Tensor) else [made[row] for row in rows])
 
 
-def _on(device: torch.device | str, output: Any) -> Any:
+def on(device: torch.device | str, output: Any) -> Any:
     """A copy there; a pipeline may write into what it is given."""
     made = prediction(output)
     if isinstance(made, Tensor):

@@ -17,6 +17,7 @@ from ctxrep_edit.plugins.adapter import Part as PartName
 from ctxrep_edit.repulsion.ascent import Moved, repel_parts
 from ctxrep_edit.repulsion.bank import Bank, Place
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.holding import Holding, share_of
 from ctxrep_edit.repulsion.ranks import Ranks, Shared
 from ctxrep_edit.repulsion.registry import Hooked
 from ctxrep_edit.repulsion.tokens import Part, pooled, positions, spread
@@ -54,6 +55,7 @@ class Attachment:
     repelling: bool = False
     _handles: list[RemovableHandle] = field(default_factory=list)
     _blocks: list[Hooked] = field(default_factory=list)
+    _holding: Holding | None = None
     _masks: dict[Any, Chosen] = field(default_factory=dict)
     _generated: int | Tensor | None = None
     _words: Tensor | None = None
@@ -75,6 +77,11 @@ class Attachment:
         self.repelling = False
         if not self.adapter.denoises(call):
             return
+        if self._holding is not None and not self._holding.asking:
+            raise RepulsionError(
+                "The transformer was compiled in place after a repulsion was attached to it, so that no answer of it "
+                "can hold: attach it after compiling, or with Repulsion(hold=0)."
+            )
         before = self.clock.step
         self.clock.tick(call)
         wanted = self.settings.guidance == "both" or self.clock.conditional
@@ -98,7 +105,7 @@ class Attachment:
         self._ran = 0
 
     def _share_of(self, step: int) -> float:
-        return self.settings.share(step, (1.0, 0.0) if self.settings.steps is not None else self.clock.noise(step))
+        return share_of(self.settings, self.clock, step)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -66,15 +66,24 @@ class Clock:
         order: int = getattr(scheduler, "order", 1)
         return (index - begin) // order
 
+    @property
+    def steps(self) -> int:
+        """Timesteps of the run. Raises as `noise` does."""
+        return len(self._noise_levels()) - 1
+
     def noise(self, step: int) -> tuple[float, float]:
         """What timestep number `step` starts and ends with, in shares of the noise that the run starts with.
 
         Raises RepulsionError where the scheduler does not say how much noise there is, or not as a flow does.
         """
+        levels = self._noise_levels()
+        last = len(levels) - 1
+        return levels[min(step, last - 1)], levels[min(step + 1, last)]
+
+    def _noise_levels(self) -> Sequence[float]:
         if self._levels is None:
             self._levels = noise_levels(self.pipeline)
-        last = len(self._levels) - 1
-        return self._levels[min(step, last - 1)], self._levels[min(step + 1, last)]
+        return self._levels
 
     def _by_timestep(self, call: Mapping[str, Any]) -> int:
         """Timesteps fall: a lower one is the next step, a higher one the start of another run."""

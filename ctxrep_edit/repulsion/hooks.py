@@ -18,6 +18,7 @@ from ctxrep_edit.plugins.profiles import settings_for
 from ctxrep_edit.repulsion.attachment import Attachment, Steer
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.holding import Holding
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import Hooked, check_beside, is_repelled
 from ctxrep_edit.repulsion.turns import Turns
@@ -142,6 +143,12 @@ def attach(
                 if batch_size is not None and bank is not None:
                     _take_turns(run, transformer, batch_size, bank)
                 _hook(run, transformer)
+                if settings.hold and settings.steps is None:
+                    run._holding = Holding(
+                        transformer, adapter, Clock(adapter, pipeline), settings,
+                        particles=particles if bank is None else None,  # with a bank the batch is one
+                        anchor=bool(settings.anchor and (ranks is None or ranks.rank == 0)),
+                    )  # fmt: skip
             except BaseException:
                 detach(run)
                 raise
@@ -177,6 +184,9 @@ def _hook(run: Attachment, transformer: nn.Module) -> None:
 
 def detach(run: Attachment) -> None:
     """Takes the hooks off again; the modules are as they were before `attach`. Harmless when done twice."""
+    if run._holding is not None:
+        run._holding.free()
+        run._holding = None
     while run._handles:
         run._handles.pop().remove()
     while run._blocks:

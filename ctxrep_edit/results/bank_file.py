@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "4"
+FORMAT = "5"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 

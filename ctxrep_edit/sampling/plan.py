@@ -198,7 +198,7 @@ def plan(
     seeds = particles.seeds(seed, n * settings.oversample)[:n]
     seeds = seeds if ranks is None else ranks.told(seeds)[0]
     request = Request(source, instruction, (), size, steps, allowed, others)
-    check_options(pipeline, options, inspect.signature(plan).parameters)
+    check_options(pipeline, options, inspect.signature(plan).parameters.keys() - {"options"})
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
     recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options)

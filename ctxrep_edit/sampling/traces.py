@@ -60,6 +60,7 @@ def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsi
         "weights": print_of(adapter.transformer(pipeline)),
         "scope": settings.scope,
         "window": settings.window if settings.steps is None else f"{settings.steps} steps",
+        "hold": settings.hold,
         "steps": request.steps,
         "dtype": str(pipeline.dtype),
         "version of diffusers": version("diffusers"),

@@ -28,7 +28,13 @@ class HookConformance(Runner):
     def settings(self, adapter: Adapter, scope: str | None = None, steps: int = 1) -> Repulsion:
         """The adapter's own, with no candidate standing still."""
         return replace(
-            adapter.default, scope=scope or adapter.default.scope, strength=1.0, steps=steps, anchor=False, oversample=1
+            adapter.default,
+            scope=scope or adapter.default.scope,
+            strength=1.0,
+            steps=steps,
+            anchor=False,
+            oversample=1,
+            hold=0.0,
         )
 
     def test_every_scope_changes_the_pictures(self, pipeline: Any, adapter: Adapter) -> None:
@@ -57,17 +63,20 @@ class HookConformance(Runner):
         self.broken_off(pipeline, adapter, settings, block=block)
 
     def test_a_pool_is_given_row_by_row(self, pipeline: Any, adapter: Adapter) -> None:
-        """The transformer computes some rows of a batch at a time: the anchor among them comes out as a plain edit."""
-        settings = replace(self.settings(adapter), anchor=True)
-        plain = self.run(pipeline, adapter, seeds=(0, 1, 2, 3))
-        pictures, run = self.sampled(pipeline, adapter, settings, seeds=(0, 1, 2, 3), n=2)
-        are_pictures(pictures, 2)
-        assert run.seeds[0] == 0, f"Of a pool the seeds {[*run.seeds]} were kept, without the anchor's."
+        """The transformer computes some rows of a batch at a time: the anchor among them comes out as a plain edit,
+        also where its answers to the others hold for some steps."""
+        anchored = replace(self.settings(adapter), anchor=True)
+        asked: dict[str, Any] = {"seeds": (0, 1, 2, 3), "options": {**self.options, **(self.guided or {})}}
+        plain = self.run(pipeline, adapter, **asked)
         between = float(torch.cdist(plain.flatten(1), plain.flatten(1))[0, 1:].min())
-        assert float((pictures[0] - plain[0]).norm()) < 0.05 * between, (
-            "In a pool the plain first edit is another: `rows` must give a call of the transformer for some rows of "
-            "its batch, and leave what has no batch as it is."
-        )
+        for settings in (anchored, replace(anchored, steps=None, window=1.0, hold=1.0)):
+            pictures, run = self.sampled(pipeline, adapter, settings, n=2, **asked)
+            are_pictures(pictures, 2)
+            assert run.seeds[0] == 0, f"Of a pool the seeds {[*run.seeds]} were kept, without the anchor's."
+            assert float((pictures[0] - plain[0]).norm()) < 0.05 * between, (
+                "In a pool the plain first edit is another: `rows` must give a call of the transformer for some rows "
+                "of its batch, and leave what has no batch as it is."
+            )
 
     def test_it_moves_in_its_steps_and_blocks_alone(self, pipeline: Any, adapter: Adapter) -> None:
         steps = self.watch(pipeline, adapter).steps - 1

@@ -27,6 +27,7 @@ RANKS = 2
 SCOPES = {
     "generated": Repulsion(scope="generated", steps=2, anchor=True, oversample=1),
     "pooled": Repulsion(scope="pooled", steps=2, oversample=1),
+    "held": Repulsion(scope="generated", window=0.9, hold=0.5, anchor=True, oversample=1),
 }
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 

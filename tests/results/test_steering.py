@@ -22,6 +22,7 @@ from ctxrep_edit.sampling.noise import Drawn, turned
 
 SIX = replace(SOME, anchor=True)
 CHURNED = replace(SIX, churn=1.0)
+HELD = replace(SIX, steps=None, window=0.8, hold=0.4)
 
 
 def made(picture: Image.Image, pipeline: Any, **options: Any) -> EditSet:
@@ -43,7 +44,14 @@ def off(one: EditSet, other: np.ndarray) -> float:
 @both
 @pytest.mark.parametrize(
     "options",
-    [{}, {"batch_size": 1}, {"oversample": 2}, {"scope": "pooled"}, {"repulsion": CHURNED, "steps": 8}],
+    [
+        {},
+        {"batch_size": 1},
+        {"oversample": 2},
+        {"scope": "pooled"},
+        {"repulsion": CHURNED, "steps": 8},
+        {"repulsion": HELD},
+    ],
     ids=str,
 )
 def test_the_ends_of_a_walk_are_the_edits(pipeline: Any, picture: Image.Image, options: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ MEND = "Name another file."
 @click.option("--schedule", type=click.Choice(["constant", "linear"]), help="Over these.  [default: the model's]")
 @click.option("--oversample", type=click.IntRange(1), help="Candidates that start per edit.  [default: the model's]")
 @click.option("--churn", type=click.FloatRange(0, 1), help="Noise drawn anew after the window.  [default: the model's]")
+@click.option("--hold", type=click.FloatRange(0, 1), help="Noise that goes by on one answer.  [default: the model's]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Also write the JSON to this file.")

@@ -71,16 +71,20 @@ def run(pipeline: Any, task: Task, how: Method, n: int, steps: int | None = None
 def _counted(pipeline: Any) -> Iterator[Counter[str]]:
     """Counts the rows that the transformer computes: what it is given at last, as strategies may leave out some."""
     counter: Counter[str] = Counter()
-
-    def count(module: Any, args: Any, call: dict[str, Any], output: Any) -> None:
-        counter["rows"] += len(call["hidden_states"])
-
     transformer = adapter_for(pipeline).transformer(pipeline)
-    handle = transformer.register_forward_hook(count, with_kwargs=True)
+    forward = transformer.forward
+    before = {"forward": forward} if "forward" in vars(transformer) else {}
+
+    def counted(*args: Any, **call: Any) -> Any:
+        counter["rows"] += len(call["hidden_states"])
+        return forward(*args, **call)
+
+    transformer.forward = counted
     try:
         yield counter
     finally:
-        handle.remove()
+        del transformer.forward
+        vars(transformer).update(before)
 
 
 def _score(task: Task, how: Method, edits: EditSet, pipeline: Any, evaluations: float) -> Trial:

@@ -18,7 +18,7 @@ class Kontext(Model):
 
     call: ClassVar[Mapping[str, object]] = {"max_sequence_length": text.LENGTH, "guidance_scale": 1.0}
 
-    repulsion: ClassVar[Mapping[str, object]] = {"churn": 1.0}
+    repulsion: ClassVar[Mapping[str, object]] = {"oversample": 3, "churn": 1.0, "hold": 0.06}
 
     def __init__(self) -> None:
         super().__init__()
