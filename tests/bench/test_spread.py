@@ -42,7 +42,7 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert keys <= set(plain) & set(ours)
     assert (plain["method"], ours["method"], plain["model"], plain["n"]) == ("plain", "contextual*1", "kontext-nano", 2)
     assert plain["evaluations"] == plain["time"] == 1
-    assert ours["evaluations"] == pytest.approx(22 / 24)  # of two of 12 steps the anchor's alone
+    assert ours["evaluations"] == round(22 / 24, 5)  # of two of 12 steps the anchor alone, in the digits of the file
     assert ours["time"] > 0
     assert broken["error"] == "ZeroDivisionError: division by zero"
     assert (tmp_path / "x.markdown").read_text().count("| contextual*1 |") == 2
