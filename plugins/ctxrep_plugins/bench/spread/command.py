@@ -85,6 +85,8 @@ def spread(
     for name, other in (("strength", "eta"), ("window", "steps")):
         if name in changes:
             changes.setdefault(other, None)
+    if tau is not None:  # in each of them the transformer is asked, whatever the model states
+        changes.setdefault("hold", 0.0)
     rows, said = [], []
     for model in models or ("kontext-nano",):
         pipeline = load_pipeline(model)
