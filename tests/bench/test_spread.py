@@ -63,7 +63,7 @@ def test_it_writes_its_figures_and_goes_on_where_it_stopped(tmp_path: Path, regi
     assert again[1]["right"] == ours["right"]
     other = spread("--method", "contextual", "--tau", "1", "--trials", tmp_path / "trials.jsonl")
     assert other.exit_code == 1
-    differ = "written with {'hold': 0.06, 'steps': None}, this run has {'steps': 1, 'hold': 0.0}: name another --trials"
+    differ = "written with {'hold': 0.06, 'steps': None}, this run has {'hold': 0.0, 'steps': 1}: name another --trials"
     assert differ in other.stderr
     trials.write_text(lines[0].replace(f'"version": {VERSION}', '"version": 0') + "\n")
     other = spread("--method", "plain", "--trials", tmp_path / "trials.jsonl")

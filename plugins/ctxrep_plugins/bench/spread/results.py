@@ -57,7 +57,8 @@ class Results:
         try:
             head, *rest = [json.loads(line) for line in lines if line.endswith("}")]  # others were cut off
             if head != self.settings:
-                was, now = (dict(a.items() - b.items()) for a, b in ((head, self.settings), (self.settings, head)))
+                both = (head, self.settings), (self.settings, head)
+                was, now = (dict(sorted(a.items() - b.items())) for a, b in both)
                 raise InputError(
                     f"{self._file} was written with {was}, this run has {now}: name another --trials file, or delete "
                     "this one."
