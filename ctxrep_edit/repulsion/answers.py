@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ctxrep_edit.plugins.adapter import Adapter
-from ctxrep_edit.repulsion.registry import COMPILED
+from ctxrep_edit.repulsion.registry import CalledInstead
 
 Prediction = Tensor | list[Tensor]
 """For the rows of a batch: a tensor, or a list of one for each row."""
@@ -46,24 +46,18 @@ class Answers:
             calling.free()
 
 
-class _Calling:
-    """What torch calls instead of a module, as it does where that was compiled, while there are answers to give."""
+class _Calling(CalledInstead):
+    """Of a transformer, while there are answers to give."""
 
     def __init__(self, transformer: nn.Module, adapter: Adapter, outputs: Sequence[Any]) -> None:
-        self.transformer, self.adapter = transformer, adapter
-        self.left = [*reversed(outputs)]
-        self.before = {COMPILED: vars(transformer)[COMPILED]} if COMPILED in vars(transformer) else {}
-        vars(transformer)[COMPILED] = self
+        super().__init__(transformer)
+        self.adapter, self.left = adapter, [*reversed(outputs)]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **call: Any) -> Any:
         if not self.left or not self.adapter.denoises(call):
-            return (self.before.get(COMPILED) or self.transformer._call_impl)(*args, **call)
+            return self.ask(*args, **call)
         return on(self.adapter.latents(call).device, self.left.pop())
-
-    def free(self) -> None:
-        vars(self.transformer).pop(COMPILED, None)
-        vars(self.transformer).update(self.before)
 
 
 def prediction(output: Any) -> Prediction:

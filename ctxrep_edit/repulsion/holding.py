@@ -14,7 +14,7 @@ from torch import nn
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.repulsion.answers import instead, on, prediction
 from ctxrep_edit.repulsion.clock import Clock
-from ctxrep_edit.repulsion.registry import COMPILED
+from ctxrep_edit.repulsion.registry import CalledInstead
 from ctxrep_edit.settings import ROUNDING, Repulsion
 
 
@@ -30,16 +30,16 @@ def share_of(settings: Repulsion, clock: Clock, step: int) -> float:
 def lasts(settings: Repulsion, clock: Clock, step: int) -> int | None:
     """The last step for which the answer in this one holds, itself outside of the window; None where an earlier one
     does."""
-    if settings.steps is not None or not settings.hold or not _within(settings, clock, step):
+    if not settings.hold or not _within(settings, clock, step):
         return step
     first = 0
     for other in range(1, step + 1):
-        if not _held(settings, clock, first, other):
+        if not _holds(settings, clock, first, other):
             first = other
     if first < step:
         return None
     last = step
-    while _within(settings, clock, last + 1) and _held(settings, clock, step, last + 1):
+    while _within(settings, clock, last + 1) and _holds(settings, clock, step, last + 1):
         last += 1
     return last
 
@@ -48,14 +48,14 @@ def _within(settings: Repulsion, clock: Clock, step: int) -> bool:
     return settings.share(step, clock.noise(step)) > 0
 
 
-def _held(settings: Repulsion, clock: Clock, first: int, step: int) -> bool:
+def _holds(settings: Repulsion, clock: Clock, first: int, step: int) -> bool:
     """Whether so little noise goes between the two that the first's answer holds in the other. In the last step of a
     run none does."""
     return step < clock.steps - 1 and clock.noise(first)[0] - clock.noise(step)[0] < settings.hold - ROUNDING
 
 
-class Holding:
-    """What torch calls instead of a transformer, as it does where that was compiled, until it is free again.
+class Holding(CalledInstead):
+    """Of a transformer, whose answers hold.
 
     clock: its own, which no other call ticks. particles: of one group in a batch, None: all of them. anchor: whether
     the first of each is asked about in each step. asking: whether the transformer is, through it.
@@ -65,17 +65,16 @@ class Holding:
         self, transformer: nn.Module, adapter: Adapter, clock: Clock, settings: Repulsion, *, particles: int | None,
         anchor: bool,
     ) -> None:  # fmt: skip
-        self.transformer, self.adapter, self.clock = transformer, adapter, clock
-        self.settings, self.particles, self.anchor = settings, particles, anchor
+        super().__init__(transformer)
+        self.adapter, self.clock, self.settings = adapter, clock, settings
+        self.particles, self.anchor = particles, anchor
         self.asking = False
         self._answers: dict[tuple[int, int], Any] = {}  # of the last step with any, by the call's number and its rows
-        self._before = {COMPILED: vars(transformer)[COMPILED]} if COMPILED in vars(transformer) else {}
-        vars(transformer)[COMPILED] = self
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **call: Any) -> Any:
         if self.asking or not self.adapter.denoises(call):
-            return self._ask(*args, **call)
+            return self.ask(*args, **call)
         self.clock.tick(call)
         latents, last = self.adapter.latents(call), lasts(self.settings, self.clock, self.clock.step)
         place = self.clock.calls, len(latents)
@@ -83,7 +82,7 @@ class Holding:
             return self._held(call, on(latents.device, self._answers[place]), len(latents))
         self.asking = True
         try:
-            output = self._ask(*args, **call)
+            output = self.ask(*args, **call)
         finally:
             self.asking = False
         if last is not None and self.clock.calls == 1:
@@ -92,23 +91,13 @@ class Holding:
             self._answers[place] = on(latents.device, output)
         return output
 
-    def free(self) -> None:
-        """The module is as it was."""
-        if vars(self.transformer).get(COMPILED) is self:
-            del vars(self.transformer)[COMPILED]
-            vars(self.transformer).update(self._before)
-        self._answers.clear()
-
-    def _ask(self, *args: Any, **call: Any) -> Any:
-        return (self._before.get(COMPILED) or self.transformer._call_impl)(*args, **call)
-
     def _held(self, call: dict[str, Any], output: Any, batch: int) -> Any:
         """The last answer, with that of this step for anchors, which nothing moves."""
         if not self.anchor:
             return output
         size = batch // len(self.clock.parts)
         rows = [*range(0, batch, min(size, self.particles or size))]
-        own = prediction(self.transformer.forward(**self.adapter.rows(call, rows, batch)))
+        own = prediction(self.module.forward(**self.adapter.rows(call, rows, batch)))
         made = prediction(output)
         for row, answer in zip(rows, own, strict=True):
             made[row] = answer

@@ -143,7 +143,7 @@ def attach(
                 if batch_size is not None and bank is not None:
                     _take_turns(run, transformer, batch_size, bank)
                 _hook(run, transformer)
-                if settings.hold and settings.steps is None:
+                if settings.hold:
                     run._holding = Holding(
                         transformer, adapter, Clock(adapter, pipeline), settings,
                         particles=particles if bank is None else None,  # with a bank the batch is one

@@ -22,16 +22,35 @@ COMPILED = "_compiled_call_impl"  # what torch calls instead of a module that wa
 MARK = "_is_cached"  # by which cache-dit, which keeps no hooks in the registry, knows its transformers again
 
 
-class _Around:
-    """What a compiled module is called by instead, with a hook of ours around it, so that its graph stays whole."""
+class CalledInstead:
+    """What torch calls instead of a module, as it does where that was compiled in place, until it is free again."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._before = {COMPILED: vars(module)[COMPILED]} if COMPILED in vars(module) else {}
+        vars(module)[COMPILED] = self
+
+    def ask(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the module as it was called before."""
+        return (self._before.get(COMPILED) or self.module._call_impl)(*args, **kwargs)
+
+    def free(self) -> None:
+        """The module is called as before, or as it was compiled since."""
+        if vars(self.module).get(COMPILED) is self:
+            del vars(self.module)[COMPILED]
+            vars(self.module).update(self._before)
+
+
+class _Around(CalledInstead):
+    """Of a compiled module, with a hook of ours around it, so that its graph stays whole."""
 
     def __init__(self, module: nn.Module, hook: Any) -> None:
-        self.module, self.hook = module, hook
-        self.compiled = vars(module)[COMPILED]
+        super().__init__(module)
+        self.hook = hook
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = self.hook.pre_forward(self.module, *args, **kwargs)
-        return self.hook.post_forward(self.module, self.compiled(*args, **kwargs))
+        return self.hook.post_forward(self.module, self.ask(*args, **kwargs))
 
 
 class Hooked:
@@ -41,7 +60,6 @@ class Hooked:
         self.module, self.hook = module, hook
         self.around = _Around(module, hook) if vars(module).get(COMPILED) is not None else None
         if self.around is not None:
-            vars(module)[COMPILED] = self.around
             return
         self.registered = hasattr(module, "_diffusers_hook")
         self.registry = HookRegistry.check_if_exists_or_initialize(module)
@@ -51,7 +69,7 @@ class Hooked:
     def free(self) -> None:
         """Removes the hook, and whatever only it brought along."""
         if self.around is not None:
-            vars(self.module)[COMPILED] = self.around.compiled
+            self.around.free()
             return
         place = self.registry._hook_order.index(NAME) + 1
         outer = self.registry._fn_refs[place:][:1]  # what another hook around ours calls

@@ -83,8 +83,8 @@ class Part:
         """
         dim, length = self.tokens.shape[2], self.length
         begin = self.where.start if isinstance(self.where, slice) else 0
-        size = CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK
-        size = max(1, size // max(1, len(self) * dim))
+        numbers = CPU_BLOCK if self.tokens.device.type == "cpu" else DEVICE_BLOCK
+        size = max(1, numbers // max(1, len(self) * dim))
         dtype = torch.promote_types(self.tokens.dtype, torch.float32)
         whole = torch.empty(len(self) * min(size, length) * dim, dtype=dtype, device=self.tokens.device)
         for first in range(0, length, size):
@@ -145,7 +145,7 @@ def inner_products(parts: Sequence[Part], known: Matrix | None = None) -> Matrix
     n, k = len(parts[0]), 0 if known is None else len(known)
     total: Tensor | None = None
     for part in parts:
-        for _, room in part.blocks():  # (n, k, dim)
+        for _, room in part.blocks():  # (n, positions, dim)
             _take_first_out(room)
             flat = room.flatten(1)  # (n, positions * dim)
             sums = flat[k:] @ flat.T  # (n - k, n)
@@ -193,7 +193,7 @@ def mixed(part: Part, mix: Matrix, *, keep_norm: bool, fixed: int) -> Tensor:
         out = tokens.clone()
     C: Tensor | None = None
     moved = tokens.new_empty(0)
-    for where, room in part.blocks():  # (n, k, dim)
+    for where, room in part.blocks():  # (n, positions, dim)
         C = torch.from_numpy(mix).to(room.dtype).to(room.device) if C is None else C  # (own, n)
         if moved.shape[1:] != room.shape[1:]:
             moved = room.new_empty(len(C), *room.shape[1:])  # (own, k, dim)
