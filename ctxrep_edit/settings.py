@@ -15,6 +15,10 @@ UNSAID: Any = None
 ROUNDING = 1e-5
 """Of the window: a step that starts so near to its end, by sigmas of float32, is none of it."""
 
+_SHARES = {
+    "churn": "a moved particle's noise that is drawn anew in each step after the window",
+    "hold": "the noise that goes while the transformer's answer to a moved particle holds",
+}
 _CHOICES = {
     "schedule": ("constant", "linear"),
     "objective": ("entropy", "renyi2"),
@@ -96,25 +100,18 @@ class Repulsion:
                     "range, from its start, in which particles repel."
                 )
             object.__setattr__(self, "window", float(self.window))
-        if self.churn is not None:
-            if not (is_number(self.churn) and 0 <= self.churn <= 1):
-                raise InputError(
-                    f"churn is {self.churn!r}, but must be a number from 0 to 1: the share of a moved particle's noise "
-                    "that is drawn anew in each step after the window."
-                )
-            object.__setattr__(self, "churn", float(self.churn))
-        if self.hold is not None:
-            if not (is_number(self.hold) and 0 <= self.hold <= 1):
-                raise InputError(
-                    f"hold is {self.hold!r}, but must be a number from 0 to 1: the share of the noise that goes while "
-                    "the transformer's answer to a moved particle holds."
-                )
-            object.__setattr__(self, "hold", float(self.hold))
-            if self.hold and self.steps is not None:
-                raise InputError(
-                    f"hold is {self.hold:g} beside steps={self.steps!r}, in each of which the transformer is asked: "
-                    "leave one of them out."
-                )
+        for name, meaning in _SHARES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not (is_number(value) and 0 <= value <= 1):
+                raise InputError(f"{name} is {value!r}, but must be a number from 0 to 1: the share of {meaning}.")
+            object.__setattr__(self, name, float(value))
+        if self.hold and self.steps is not None:
+            raise InputError(
+                f"hold is {self.hold:g} beside steps={self.steps!r}, in each of which the transformer is asked: "
+                "leave one of them out."
+            )
         for name in ("steps", "iterations", "oversample"):
             value = getattr(self, name)
             if value is None:
