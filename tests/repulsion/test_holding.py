@@ -168,7 +168,7 @@ def test_sets_go_on_from_one_another_whatever_started_beside_them(pipeline: Any,
         edit(picture, n=1, pipeline=pipeline, repulsion=WIDE, steps=STEPS, unlike=edits[1:])
 
 
-def test_a_pool_in_batches_is_finished_as_one_at_once_would_be(pipeline: Any, picture: Image.Image) -> None:
+def test_a_pool_in_batches_gives_the_same_again(pipeline: Any, picture: Image.Image) -> None:
     options = {"pipeline": pipeline, "repulsion": HELD, "steps": STEPS, "oversample": 2, "n": 4}
     twos, again = (edit(picture, batch_size=2, **options) for _ in range(2))
     assert (pixels(twos) == pixels(again)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ from ctxrep_edit.testing import tiny_pipeline
 from ctxrep_edit.testing.traces import left_behind
 
 SETTINGS = Repulsion(scope="generated", strength=2.0, steps=2, anchor=True, oversample=2)
+HELD = replace(SETTINGS, steps=None, window=0.6, hold=0.4)
 SIZE = {"width": 64, "height": 64}
 SD3 = {**SIZE, "max_sequence_length": tiny.LENGTH}
 GUIDED = {**SIZE, "true_cfg_scale": 2.0, "negative_prompt": "blurred"}
@@ -83,6 +85,7 @@ def test_those_that_waited_take_the_same_way(pipeline: Any, picture: Image.Image
     assert edits.contextual_vendi is not None
 
 
+@pytest.mark.parametrize("repulsion", [SETTINGS, HELD], ids=["asked", "held"])
 @pytest.mark.parametrize(
     ("made", "options"),
     [
@@ -100,13 +103,14 @@ def test_those_that_waited_take_the_same_way(pipeline: Any, picture: Image.Image
     ids=["two calls", "three parts", "inpainting", "two evaluations", "a scheduler with a memory", "qwen", "lists"],
 )
 def test_whatever_a_pipeline_keeps_from_step_to_step(
-    made: Any, options: dict[str, Any], picture: Image.Image, off: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    made: Any, options: dict[str, Any], repulsion: Repulsion, picture: Image.Image, off: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     tiny_qwen.small(monkeypatch)
     pipeline = made()
     if "Inpaint" in type(pipeline).__name__:
         options = {**options, "mask": Image.new("L", picture.size, 255)}
-    edits = edit(picture, pipeline=pipeline, **options)
+    edits = edit(picture, pipeline=pipeline, repulsion=repulsion, **options)
     assert off == [pytest.approx(0, abs=1e-5)]
     assert len({one.seed for one in edits}) == 4
 
