@@ -3,7 +3,8 @@
 The transformer of 11.9 billion parameters and the autoencoder as published, with random weights in bfloat16 (so that
 nothing has to be fetched, and pictures are noise), and text encoders of one layer; 1024 x 1024 pixels. Printed are
 seconds, also over those of the plain set of as many, the peak of the device's memory, and what the bank on the host
-holds. Without oversampling, checks off. --small is for trying the script on a CPU.
+holds. Checks are off. -n and --batch may be repeated, a batch of 0 is one of all; --ways takes some of the rows alone.
+--small is for trying the script on a CPU.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from ctxrep_edit import Uncalibrated, default_settings, diverse_edit
 
 SMALL = {"num_layers": 2, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2}
 GIBIBYTE = 2**30
+WAYS = {
+    "plain": {},
+    "repelled": {"oversample": 1},
+    "of-twice": {"oversample": 2},
+    "M-50": {"oversample": 1, "iterations": 50},
+}
 
 
 def kontext(device: str, small: bool) -> FluxKontextPipeline:
@@ -79,26 +86,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("-n", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=2, help="how many at once, where not all are")
+    parser.add_argument("-n", type=int, action="append", help="edits [6]")
+    parser.add_argument("--batch", type=int, action="append", help="how many at once [0 2]")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore", Uncalibrated)
     pipeline = kontext(asked.device, asked.small)
-    own = replace(default_settings(pipeline), oversample=1)
-    measured(pipeline, 1, 1, 2, repulsion=own)  # what the first call alone takes
-    print("| | at once | seconds | / plain | peak, GiB | bank, GiB |\n|---|---|---|---|---|---|")
-    for batch in (asked.n, asked.batch):
-        ways = {
-            "plain": {"strength": 0},
-            "repelled": {"repulsion": own},
-            "repelled, M = 50": {"repulsion": replace(own, iterations=50)},
-        }
+    own = default_settings(pipeline)
+    measured(pipeline, 1, 1, 2, repulsion=replace(own, oversample=1))  # what the first call alone takes
+    print("| n | at once | | seconds | / plain | peak, GiB | bank, GiB |\n|---|---|---|---|---|---|---|")
+    for n, batch in [(n, batch or n) for n in asked.n or [6] for batch in asked.batch or [0, 2]]:
         least = None
-        for name, options in ways.items():
-            seconds, peak, bank = measured(pipeline, asked.n, batch, asked.steps, **options)
+        for way in asked.ways:
+            options = {"repulsion": replace(own, **WAYS[way])} if WAYS[way] else {"strength": 0}
+            seconds, peak, bank = measured(pipeline, n, batch, asked.steps, **options)
             least = least or seconds
-            print(f"| {name} | {batch} | {seconds:.1f} | {seconds / least:.2f} | {peak:.1f} | {bank:.1f} |", flush=True)
+            row = f"{seconds:.1f} | {seconds / least:.2f} | {peak:.1f} | {bank:.1f}"
+            print(f"| {n} | {batch} | {way} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
