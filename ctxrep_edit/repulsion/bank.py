@@ -84,7 +84,7 @@ class Bank:
     _noises: Sequence[Any] = ()
     _rooms: dict[int, Room] = field(default_factory=dict)  # by particle of the run under way, on a GPU
     _passage: dict[int, Room] = field(default_factory=dict)  # likewise, of the call under way
-    _products: dict[Place, Matrix] = field(default_factory=dict)  # likewise, of all particles of the turns before
+    _products: dict[Place, Matrix] = field(default_factory=dict)  # in that call, of all particles of the turns before
 
     def __len__(self) -> int:
         return len(self.kept)

@@ -1,18 +1,18 @@
 """Where tokens that leave a GPU lie on the host: in locked pages, of which and to which copies go without a detour.
 
-Locking pages takes thirty times as long as copying to them, and as long as some blocks of a large transformer. So it is
-done for many tokens at once, and ahead: a thread locks the next piece while the device computes.
+Locking pages takes thirty times as long as copying to them, and all calls of CUDA wait meanwhile, in other threads too.
+So tokens share pieces, as torch takes locked pages in powers of two; it keeps what is given up for the next set.
 """
 
 from __future__ import annotations
-
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 LARGEST = 2**27
-"""Bytes of a piece, at most: powers of two, as torch takes locked pages in those."""
+"""Bytes of a piece that tokens share, at most."""
+SHARING = 4
+"""Tokens that have place in a piece, where it is no larger than that; five of FLUX.1 Kontext at 1024 x 1024 pixels."""
 ALIGNED = 64
 """Bytes; tokens begin at multiples of it."""
 
@@ -23,33 +23,18 @@ class Room:
     def __init__(self) -> None:
         self._piece = torch.empty(0, dtype=torch.uint8, device="cpu")
         self._used = 0
-        self._next: Future[Tensor] | None = None
 
     def copy(self, tokens: Tensor) -> Tensor:
-        """The same, of any shape and dtype, on the host."""
+        """The same, of any shape and dtype, on the host; it is there when the device has done what it was asked for."""
         size = tokens.numel() * tokens.element_size()
         if self._used + size > len(self._piece):
-            self._begin(size)
+            least = 1 << (size - 1).bit_length()
+            self._piece, self._used = locked(max(least, min(LARGEST, SHARING * least))), 0
         place = self._piece[self._used : self._used + size]
         self._used += -(-size // ALIGNED) * ALIGNED
-        return place.view(tokens.dtype).view(tokens.shape).copy_(tokens)
-
-    def _begin(self, size: int) -> None:
-        """Goes on in another piece, which has place for so many bytes; small ones come first, as some need few."""
-        piece = self._next.result() if self._next else self._piece
-        if len(piece) < size:
-            piece = locked(1 << (size - 1).bit_length())
-        self._piece, self._used = piece, 0
-        self._next = _ahead(min(LARGEST, 2 * len(piece)))
+        return place.view(tokens.dtype).view(tokens.shape).copy_(tokens, non_blocking=True)
 
 
 def locked(size: int) -> Tensor:
     """So many bytes of the host, uint8 (size,)."""
     return torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=True)
-
-
-def _ahead(size: int) -> Future[Tensor]:
-    thread = ThreadPoolExecutor(1, "ctxrep-room")
-    made = thread.submit(locked, size)
-    thread.shutdown(wait=False)
-    return made
