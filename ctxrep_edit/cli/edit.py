@@ -218,6 +218,9 @@ def check_writable(folder: Path) -> None:
     """Finds out before the run whether its results can be written; makes nothing yet."""
     import tempfile
 
+    from ctxrep_edit.results.aside import as_folder
+
+    as_folder(folder, "-o")
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=there):

@@ -15,6 +15,8 @@ from ctxrep_edit.errors import InputError
 
 PREFIX = ".ctxrep-"
 STALE = 24 * 60 * 60  # seconds after which nobody can still be writing
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+"""Ends of names that no folder is meant by."""
 
 
 @contextmanager
@@ -37,3 +39,15 @@ def as_path(given: Any, name: str) -> Path:
     if not isinstance(path, str) or not path or "\0" in path:
         raise InputError(f"{name} is {given!r}, which is no path: give a string or a Path.")
     return Path(path)
+
+
+def as_folder(given: Any, name: str) -> Path:
+    """A path of a folder, which need not be there, that a caller gave as argument `name`. Raises InputError for what is
+    none, and for a new one that is named like a picture."""
+    path = as_path(given, name)
+    if path.suffix.lower() in PICTURES and not path.is_dir():
+        raise InputError(
+            f"{name} is {str(given)!r}, a name for one picture, but a set is written into a folder: leave "
+            f"{path.suffix} out. sheet.png in it shows all; in Python edits.sheet().save(...) writes that alone."
+        )
+    return path

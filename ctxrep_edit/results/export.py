@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.results.aside import as_path, aside
+from ctxrep_edit.results.aside import as_folder, as_path, aside
 from ctxrep_edit.results.places import Files, Over, earlier
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def export(
     Everything is written into a folder aside, and moved where `place` says when all is complete. Returns the paths.
     Raises OutputError, InputError for an unknown name and for what is no folder or no list of exporters.
     """
-    target = as_path(folder, "folder")
+    target = as_folder(folder, "folder")
     if isinstance(exporters, str) or not isinstance(exporters, Sequence):
         raise InputError(f"exporters is {exporters!r}, but must be a list of names or exporters, such as ['png'].")
     chosen = [catalog.EXPORTERS.get(exporter) for exporter in exporters]

@@ -12,17 +12,17 @@ from ctxrep_edit.errors import InputError
 from ctxrep_edit.sampling.calling import parameters
 from ctxrep_edit.settings import is_count, is_number
 
-OURS = (
-    "image",
-    "prompt",
-    "num_images_per_prompt",
-    "generator",
-    "num_inference_steps",
-    "mask_image",
-    "output_type",
-    "return_dict",
-)
-"""Arguments of a pipeline that `diverse_edit` sets itself."""
+OURS = {
+    "image": "give the picture first",
+    "prompt": "give the instruction",
+    "num_images_per_prompt": "give n",
+    "generator": "give seed",
+    "num_inference_steps": "give steps",
+    "mask_image": "give mask",
+    "output_type": "each edit has its image, a PIL picture",
+    "return_dict": "what comes back is an EditSet",
+}
+"""Arguments of a pipeline that `diverse_edit` sets itself, and what is for a caller instead."""
 ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
 SIDES = ("width", "height")
@@ -46,7 +46,7 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(theirs))}."
             raise InputError(f"{type(pipeline).__name__} has no option {name!r}: {hint}")
         if name in OURS:
-            raise InputError(f"{name} is set by diverse_edit itself: use image, instruction, n, seed, steps and mask.")
+            raise InputError(f"{name} is set by diverse_edit itself: {OURS[name]}.")
         if name in IMPOSSIBLE and value is not None:
             raise InputError(f"{name} is not possible: {IMPOSSIBLE[name]}.")
         if name.endswith("_scale") and value is not None and not is_number(value):

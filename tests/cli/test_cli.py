@@ -126,6 +126,13 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
     assert (recipe["realign"], recipe["restore"], recipe["on_unfaithful"], recipe["rounds"]) == (True, True, "retry", 1)
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "ctxrep_edit", "edit", "no/such.jpg", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: image does not exist: there is no file 'no/such.jpg'.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,7 +155,8 @@ def test_what_becomes_of_the_unfaithful(photo: Path, folder: Path, tmp_path: Pat
         (["PHOTO", "x", "--device", "warp"], "cannot be put on the device 'warp': Expected one of cpu, cuda"),
         (["PHOTO", "x", "--dtype", "int8"], "Error: dtype 'int8' is not one a model can run in"),
         (["PHOTO", "x", "--mask", "no/mask.png"], "Error: mask does not exist"),
-        (["PHOTO", "x", "-o", "PHOTO"], "cannot be written to: Not a directory. Name another with -o."),
+        (["PHOTO", "x", "-o", "PHOTO"], "photo.png', a name for one picture, but a set is written into a folder"),
+        (["PHOTO", "x", "-o", "out.png"], "Error: -o is 'out.png', a name for one picture, but a set is written into"),
         (["PHOTO", "x", "-o", "PHOTO/below"], "cannot be written to: Not a directory. Name another with -o."),
         (["PHOTO", "x", "--model", "kontext-mano"], "Error: There is no model 'kontext-mano': name an embedded model"),
     ],

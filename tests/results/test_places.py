@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ctxrep_edit import EditSet, OutputError
+from ctxrep_edit import EditSet, InputError, OutputError
 from ctxrep_edit.results.export import export
 from ctxrep_edit.results.places import Numbered
 from ctxrep_edit.sampling.provenance import fingerprint
@@ -37,6 +37,15 @@ def of(edits: EditSet, source: Path) -> EditSet:
 def numbered(edits: EditSet, folder: Path, place: Numbered) -> Path:
     export({"": edits}, folder, ["png", "sheet", "json"], place)
     return place.folder
+
+
+def test_a_new_folder_is_not_named_like_a_picture(edits: EditSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.PNG', a name for one picture, but .* leave .PNG out"):
+        edits.save(tmp_path / "x.PNG")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "taken.png").mkdir()
+    edits.save(tmp_path / "taken.png")
+    assert {path.name for path in (tmp_path / "taken.png").iterdir()} == FILES
 
 
 @pytest.mark.parametrize("name", ["edit-2.png", "edit-9.png", "source.png"])
