@@ -20,7 +20,8 @@ NAMES = {
     "vendi": "Vendi score over AlexNet",
 }
 OURS = "crimson"
-OTHERS = ("black", *(f"tab:{c}" for c in ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")))
+TABLEAU = ("blue", "orange", "green", "purple", "brown", "cyan", "olive", "pink")
+OTHERS = ("black", *(f"tab:{colour}" for colour in TABLEAU), "teal", "gold")
 
 
 def need_matplotlib() -> None:
