@@ -76,10 +76,10 @@ def diverse_edit(
     on_unfaithful: what becomes of edits that fail a check: "flag" returns them with their verdicts; "retry" makes them
         again, at most `retries` times, each time from other noise and repelled from the kept ones, and then returns
         them with their verdicts; "drop" leaves them out, in `dropped`; "raise" raises Unfaithful.
-    distinct: "retry" makes edits again that repeat another, as `EditSet.distinct` counts, in the same rounds: a new one
-        is taken that passes the checks and repeats none, or the old one stays. A set of four or more, of which
-        three quarters are one edit, is left as it is, as the words then leave nothing open; the recipe says `agreed`.
-        It needs the LPIPS weights. "count": none is made again.
+    distinct: "retry" makes edits again that repeat another, or one of those in `unlike`, as `EditSet.distinct` counts,
+        in the same rounds: a new one is taken that passes the checks and repeats none, or the old one stays. Where
+        three quarters of four or more are one edit, all are left as they are, as the words then leave nothing open; the
+        recipe says `agreed`. It needs the LPIPS weights. "count": none is made again.
     batch_size: how many candidates are made at once, 1 to n; those of a batch are repelled from one another and from
         all of the batches before. Where more start than are wanted, those of six edits at least are through the window
         before the first batch is finished. "auto" takes as many as fit by what one candidate was measured to take on

@@ -15,14 +15,20 @@ from ctxrep_edit.errors import InputError
 if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
+    from ctxrep_edit.sampling.asked import Distinct
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("-n", "n", type=click.IntRange(1), default=4, show_default=True, help="How many more edits.")
 @click.option("--unlike", help="Numbers of the edits to be repelled from, such as 2,5.  [default: all]")
+@click.option(
+    "--distinct",
+    type=click.Choice(["count", "retry"]),
+    help="Whether edits that repeat another are only counted, or made again.  [default: as the set was made]",
+)
 @going_on
-def more(folder: Path, n: int, unlike: str | None, **options: Any) -> None:
+def more(folder: Path, n: int, unlike: str | None, distinct: Distinct | None, **options: Any) -> None:
     """Make N more edits of the set in FOLDER, unlike those that are there.
 
     FOLDER was written by ctxrep-edit, with its bank.safetensors. The edits there and the new ones are written as one
@@ -31,7 +37,7 @@ def more(folder: Path, n: int, unlike: str | None, **options: Any) -> None:
 
     def with_more(edits: EditSet, **now: Any) -> EditSet:
         chosen = None if unlike is None else _chosen(edits, unlike)
-        return edits + edits.more(n, unlike=chosen, **now)
+        return edits + edits.more(n, unlike=chosen, distinct=distinct, **now)
 
     follow(folder, with_more, **options)
 

@@ -12,6 +12,7 @@ from ctxrep_edit.settings import is_count
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
+    from ctxrep_edit.sampling.asked import Distinct
 
 OnEdit = Callable[[Edit], None]
 SHARED = ("source", "size", "model")
@@ -44,9 +45,13 @@ class Asked:
         return found
 
 
-def more(edits: EditSet, n: int, unlike: Any, pipeline: Any, on_edit: OnEdit | None, **now: Any) -> EditSet:
+def more(
+    edits: EditSet, n: int, unlike: Any, distinct: Distinct | None, pipeline: Any, on_edit: OnEdit | None, **now: Any
+) -> EditSet:
     """See `EditSet.more`."""
     asked, arguments = again(edits, n, pipeline)
+    if distinct is not None:
+        arguments["distinct"] = distinct
     if unlike is None:
         unlike = list(edits) if asked.repels else ()
     return called(on_edit, n=n, seed=asked.next_seed, unlike=unlike, **arguments, **now)

@@ -27,6 +27,7 @@ from ctxrep_edit.sampling.repeats import LAYOUT
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.continuing import Asked, OnEdit
+    from ctxrep_edit.sampling.asked import Distinct
     from ctxrep_edit.sampling.run import OnStep
 
 FORMS = ("png", "sheet", "json")
@@ -81,22 +82,24 @@ class EditSet(Sequence[Edit]):
         return joined(self, other)
 
     def more(
-        self, n: int = 4, *, unlike: Sequence[Edit] | None = None, pipeline: Any = None, progress: bool = True,
-        on_step: OnStep | None = None, on_edit: OnEdit | None = None,
+        self, n: int = 4, *, unlike: Sequence[Edit] | None = None, distinct: Distinct | None = None,
+        pipeline: Any = None, progress: bool = True, on_step: OnStep | None = None, on_edit: OnEdit | None = None,
     ) -> EditSet:  # fmt: skip
         """n further edits of the same picture, asked for as these were, and repelled from them: a set of its own, to
         be joined with this one by `+`. Their seeds are none that this set started from.
 
-        unlike: the edits to be repelled from, of this set or of others of the picture; None: all of this set. pipeline:
-        of the same model, where the one that made these is gone. Plain edits repel nothing: more of them are just that.
-        on_edit: called with each edit as soon as it is made and judged, as `stream_edits` hands it over.
+        unlike: the edits to be repelled from, of this set or of others of the picture; None: all of this set.
+        distinct: "retry" makes those again that repeat one of these, or another of the new ones, as `diverse_edit`
+        does; None: as this set was asked for. pipeline: of the same model, where the one that made these is gone. Plain
+        edits repel nothing: more of them are just that. on_edit: called with each edit as soon as it is made and
+        judged, as `stream_edits` hands it over.
 
         Raises InputError where these have left nothing to be unlike, where it was another model (also with a LoRA
         loaded in between), or where a pipeline is needed; and what `diverse_edit` does.
         """
         from ctxrep_edit.results.continuing import more
 
-        return more(self, n, unlike, pipeline, on_edit, progress=progress, on_step=on_step)
+        return more(self, n, unlike, distinct, pipeline, on_edit, progress=progress, on_step=on_step)
 
     def between(
         self, one: int | Edit, other: int | Edit, count: int = 5, *, beyond: float = 0.0, pipeline: Any = None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ctxrep_edit.faithfulness.case import Case
@@ -22,7 +23,7 @@ class Candidates:
     by. checks: that do. contextual_vendi: of the last batch, with all that it was repelled from. seconds: of sampling.
     batches: which were made together at first. remade: which were made again, by round. stopped: whether the caller
     ended it, so that pictures are unfinished. bank: what they repel further ones by. still: how many of the first are
-    plain."""
+    plain. known: (k, 3, h, w), pictures that are there already, which none should repeat."""
 
     images: Tensor
     seeds: list[int]
@@ -36,6 +37,7 @@ class Candidates:
     remade: list[list[int]] = field(default_factory=list)
     stopped: bool = False
     bank: Bank | None = None
+    known: Tensor | None = None
 
     @cached_property
     def verdicts(self) -> list[dict[str, Verdict]]:
@@ -48,8 +50,10 @@ class Candidates:
 
     @cached_property
     def distances(self) -> Distances:
-        """How far the pictures differ."""
-        return Distances.by_layout(self.images)
+        """How far the pictures differ, from those that are known, too."""
+        if self.known is None:
+            return Distances.by_layout(self.images)
+        return Distances.by_layout(torch.cat([self.known, self.images]), len(self.known))
 
     def again(self, policy: Policy) -> list[int]:
         """Those that are to be made again, if any round is left."""

@@ -52,7 +52,8 @@ def _first(rounds: Rounds) -> Iterator[Candidates]:
         if found is None:
             still = run.still if plan.settings.active else n
             case = _case(plan, images, 0 < still < n)
-            found = Candidates(images, [], [], case, plan.checks, still, bank=plan.bank)
+            known = torch.cat([to_tensor(picture) for picture in plan.known]) if plan.known else None
+            found = Candidates(images, [], [], case, plan.checks, still, bank=plan.bank, known=known)
         else:
             images = torch.cat([found.images, images])
             found = replace(found, images=images, case=remade(found.case, images, batch))

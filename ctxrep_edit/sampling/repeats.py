@@ -19,31 +19,32 @@ AGREED = 0.75
 
 @dataclass(frozen=True)
 class Distances:
-    """between: one minus the cosine of the features of each two pictures, (n, n). bound: what is farther is another
-    edit."""
+    """between: one minus the cosine of the features of each two pictures, (k + n, k + n). bound: what is farther is
+    another edit. known: k, pictures that come first and are only there to be repeated."""
 
     between: Tensor
     bound: float
+    known: int = 0
 
     @classmethod
-    def of(cls, features: Tensor, bound: float) -> Distances:
-        """features: (n, features)."""
+    def of(cls, features: Tensor, bound: float, known: int = 0) -> Distances:
+        """features: (k + n, features)."""
         rows = features.double()
         rows = rows / rows.norm(dim=1, keepdim=True)
-        return cls(1 - rows @ rows.T, bound)
+        return cls(1 - rows @ rows.T, bound, known)
 
     @classmethod
-    def by_layout(cls, images: Tensor) -> Distances:
-        """images: (n, 3, h, w) in [0, 1]."""
+    def by_layout(cls, images: Tensor, known: int = 0) -> Distances:
+        """images: (k + n, 3, h, w) in [0, 1]."""
         embedder = catalog.EMBEDDERS.get(LAYOUT)
-        return cls.of(embedder.embed(images), embedder.apart or 0.0)
+        return cls.of(embedder.embed(images), embedder.apart or 0.0, known)
 
     def repeats(self, last: Sequence[int] = ()) -> list[int]:
-        """Those that are one edit with another that is counted before them, in their order. last: which are counted
+        """Which of the n are one edit with another that is counted before them, in their order. last: which are counted
         after the others."""
-        n, counted = len(self.between), list[int]()
+        n, counted = len(self.between) - self.known, [*range(-self.known, 0)]
         for i in (*(i for i in range(n) if i not in last), *last):
-            if all(self.between[i, j] > self.bound for j in counted):
+            if all(self.between[self.known + i, self.known + j] > self.bound for j in counted):
                 counted.append(i)
         return [i for i in range(n) if i not in counted]
 

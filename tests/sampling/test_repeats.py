@@ -73,6 +73,26 @@ def test_a_repeat_is_made_again_unlike_those_that_are_kept(pipeline: Any, square
     assert [edit.seed for edit in edits] == [5, 6, 5 + 4 + 2, 8]
 
 
+def test_more_repeat_none_of_those_that_they_are_unlike(pipeline: Any, square: Image.Image) -> None:
+    options = {**OPTIONS, "oversample": 1, "bank": "memory"}
+    strategy = Shows([1, 2], [1, 3], [1, 3], [4], [2, 1], [5], [6])
+    edits = diverse_edit(square, tiny.WORDS, 2, pipeline=pipeline, strategy=strategy, **options)
+    assert kinds(edits.more(2, progress=False)) == [1, 3]  # as this set was asked for
+    more = edits.more(2, distinct="retry", progress=False)
+    assert (kinds(more), more.recipe["remade"]) == ([4, 3], [[0]])
+    assert (edits + more).distinct == 4
+    again = edits.more(2, unlike=edits[1:], distinct="retry", progress=False)
+    assert kinds(again) == [5, 1]  # what it is not to be unlike is no repeat
+    assert strategy.told == [[6]]
+
+
+def test_a_picture_that_anybody_made_is_not_repeated_either(pipeline: Any, square: Image.Image) -> None:
+    strategy, theirs = Shows([0], [3, 1], [2]), diverse([3])[0].resize((128, 128))  # first its tokens are taken
+    options = {**OPTIONS, "oversample": 1, "distinct": "retry", "unlike": [theirs]}
+    edits = diverse_edit(square, tiny.WORDS, 2, pipeline=pipeline, strategy=strategy, **options)
+    assert kinds(edits) == [2, 1]
+
+
 def test_what_repeats_again_or_fails_is_not_taken(pipeline: Any, square: Image.Image) -> None:
     edits, seen = made(square, pipeline, [1, 2, 1, 3], [3], [2])
     assert kinds(edits) == [1, 2, 1, 3]
