@@ -1,6 +1,6 @@
 """Pictures and masks in the one form that everything else takes: RGB in sRGB, boolean arrays, tensors in [0, 1]."""
 
-from ctxrep_edit.imaging.arrays import aspect, brought_down, luma, on_white, to_picture, to_tensor
+from ctxrep_edit.imaging.arrays import aspect, brought_down, luma, on_white, to_picture, to_tensor, to_tensors
 from ctxrep_edit.imaging.colour import BrokenColourProfile
 from ctxrep_edit.imaging.exif import exif_with
 from ctxrep_edit.imaging.masks import mask_picture, read_mask, shrink_mask
@@ -35,4 +35,5 @@ __all__ = [
     "shrink_mask",
     "to_picture",
     "to_tensor",
+    "to_tensors",
 ]

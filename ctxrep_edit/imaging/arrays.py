@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,13 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
     pixels = torch.from_numpy(np.array(on_white(image)))  # (H, W, 3)
     return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().to(torch.float32) / 255  # (1, 3, H, W)
+
+
+def to_tensors(images: Iterable[Image.Image], size: tuple[int, int]) -> torch.Tensor:
+    """The same of one picture or more, each brought to (width, height) `size`: (n, 3, height, width)."""
+    import torch
+
+    return torch.cat([to_tensor(image.resize(size)) for image in images])
 
 
 def convert(picture: Image.Image, mode: str, name: str) -> Image.Image:

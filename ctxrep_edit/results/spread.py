@@ -40,13 +40,10 @@ def distinct(images: Sequence[Image.Image], size: Sequence[int], embedder: str |
 
 def _features(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> Tensor:
     """(n, features)"""
-    import torch
-
-    from ctxrep_edit.imaging import to_tensor
+    from ctxrep_edit.imaging import to_tensors
     from ctxrep_edit.plugins import catalog
 
     if not images:
         raise InputError("The set holds no edit to compare. Those that were dropped are in edits.dropped.")
     width, height = size  # as sampled: large enough for AlexNet whatever the aspect
-    batch = torch.cat([to_tensor(image.resize((width, height))) for image in images])  # (n, 3, h, w)
-    return catalog.EMBEDDERS.get(embedder).embed(batch)
+    return catalog.EMBEDDERS.get(embedder).embed(to_tensors(images, (width, height)))

@@ -249,8 +249,8 @@ def check_list(unlike: Any) -> None:
 
 def parted(
     unlike: Sequence[Any], source: Image.Image, size: tuple[int, int], pipeline: Any, adapter: Adapter
-) -> tuple[list[Any], tuple[Image.Image, ...], tuple[Image.Image, ...]]:
-    """Edits, pictures brought to (width, height) `size`, and those of both. Raises InputError for what is neither."""
+) -> tuple[list[Any], tuple[Image.Image, ...]]:
+    """Edits, and pictures brought to (width, height) `size`. Raises InputError for what is neither."""
     edits: list[Any] = [one for one in unlike if left_trace(one)]
     pictures = []
     for i, one in enumerate([one for one in unlike if not left_trace(one)], 1):
@@ -265,4 +265,4 @@ def parted(
     if pictures and type(adapter).pack is Adapter.pack:
         nothing: Any = None
         adapter.pack(pipeline, nothing)  # which refuses, whatever it is given
-    return edits, tuple(pictures), (*(one.image.resize(size) for one in edits), *pictures)
+    return edits, tuple(pictures)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from ctxrep_edit.faithfulness.case import Case
@@ -23,7 +22,7 @@ class Candidates:
     by. checks: that do. contextual_vendi: of the last batch, with all that it was repelled from. seconds: of sampling.
     batches: which were made together at first. remade: which were made again, by round. stopped: whether the caller
     ended it, so that pictures are unfinished. bank: what they repel further ones by. still: how many of the first are
-    plain. known: (k, 3, h, w), pictures that are there already, which none should repeat."""
+    plain. known: (k, features), by `repeats.layout`, of pictures that are there already, which none should repeat."""
 
     images: Tensor
     seeds: list[int]
@@ -51,9 +50,7 @@ class Candidates:
     @cached_property
     def distances(self) -> Distances:
         """How far the pictures differ, from those that are known, too."""
-        if self.known is None:
-            return Distances.by_layout(self.images)
-        return Distances.by_layout(torch.cat([self.known, self.images]), len(self.known))
+        return Distances.by_layout(self.images, self.known)
 
     def again(self, policy: Policy) -> list[int]:
         """Those that are to be made again, if any round is left."""

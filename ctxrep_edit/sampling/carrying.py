@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from ctxrep_edit.faithfulness.case import Case, remade
-from ctxrep_edit.imaging import shrink_mask, to_tensor
+from ctxrep_edit.imaging import shrink_mask, to_tensor, to_tensors
 from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.sampling.candidates import Candidates
 from ctxrep_edit.sampling.plan import Plan
+from ctxrep_edit.sampling.repeats import layout
 from ctxrep_edit.sampling.retrying import made_again
 from ctxrep_edit.sampling.rounds import Rounds
 from ctxrep_edit.sampling.run import round_trip, strength_of
@@ -52,8 +53,7 @@ def _first(rounds: Rounds) -> Iterator[Candidates]:
         if found is None:
             still = run.still if plan.settings.active else n
             case = _case(plan, images, 0 < still < n)
-            known = torch.cat([to_tensor(picture) for picture in plan.known]) if plan.known else None
-            found = Candidates(images, [], [], case, plan.checks, still, bank=plan.bank, known=known)
+            found = Candidates(images, [], [], case, plan.checks, still, bank=plan.bank, known=_known(plan))
         else:
             images = torch.cat([found.images, images])
             found = replace(found, images=images, case=remade(found.case, images, batch))
@@ -63,6 +63,13 @@ def _first(rounds: Rounds) -> Iterator[Candidates]:
             batches=[*found.batches, batch], stopped=rounds.stopped,
         )  # fmt: skip
         yield found
+
+
+def _known(plan: Plan) -> Tensor | None:
+    """By what repeats of the pictures are told that are there already; None where nobody looks for any."""
+    if not plan.known or plan.policy.distinct != "retry":
+        return None
+    return layout(to_tensors(plan.known, plan.request.size))
 
 
 def _from_all(

@@ -68,7 +68,7 @@ class Plan:
     that carry the instruction, where the caller said so. checks: what judges the edits. policy: what becomes of them.
     realign, restore, progress, on_step, on_preview: as `diverse_edit` takes them. batch_size: how many candidates are
     made at once, None: as many as fit. bank: what they are repelled from, and where they are noted. shown: pictures of
-    the request's size, from which they are repelled too. known: all that they are repelled from, likewise. keep:
+    the request's size, from which they are repelled too. known: the pictures of all that they are unlike. keep:
     whether the bank is kept for later ones, None: where it is small. kind: what these must share with it, see `traces`.
     ranks: over which they are spread, None: all are made here. recipe: all of it, as JSON takes it.
     """
@@ -205,7 +205,7 @@ def plan(
     recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options)
     recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
-    edits, shown, known = parted(unlike, source, size, pipeline, adapter)
+    edits, shown = parted(unlike, source, size, pipeline, adapter)
     if unlike and not (settings.active and mover.repels):
         raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
     told, kind = _bank(pipeline, adapter, mover, settings, request, wordings, edits, n, keep, on_disk=bank == "disk")
@@ -213,8 +213,8 @@ def plan(
         settings = replace(settings, anchor=False)  # it would repel from none of those
     made = Plan(
         read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options,
-        words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown, known,
-        keep, kind, ranks, recipe, progress, on_step, on_preview,
+        words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown,
+        (*(one.image for one in edits), *shown), keep, kind, ranks, recipe, progress, on_step, on_preview,
     )  # fmt: skip
     recipe |= {"started": [*seeds, *made.beside(range(n), seeds[0])]} if settings.oversample > 1 else {}
     for number in range(len(wordings)):  # also what the adapter has to say of it

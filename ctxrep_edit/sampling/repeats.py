@@ -17,6 +17,11 @@ AGREED = 0.75
 """Share of a set of four or more; where so many are one edit, the words leave nothing open."""
 
 
+def layout(images: Tensor) -> Tensor:
+    """The features by which edits are told apart, (n, features), of images (n, 3, h, w) in [0, 1]."""
+    return catalog.EMBEDDERS.get(LAYOUT).embed(images)
+
+
 @dataclass(frozen=True)
 class Distances:
     """between: one minus the cosine of the features of each two pictures, (k + n, k + n). bound: what is farther is
@@ -34,10 +39,14 @@ class Distances:
         return cls(1 - rows @ rows.T, bound, known)
 
     @classmethod
-    def by_layout(cls, images: Tensor, known: int = 0) -> Distances:
-        """images: (k + n, 3, h, w) in [0, 1]."""
-        embedder = catalog.EMBEDDERS.get(LAYOUT)
-        return cls.of(embedder.embed(images), embedder.apart or 0.0, known)
+    def by_layout(cls, images: Tensor, known: Tensor | None = None) -> Distances:
+        """images: (n, 3, h, w) in [0, 1]. known: the `layout` of pictures that come before them, (k, features)."""
+        import torch
+
+        features, bound = layout(images), catalog.EMBEDDERS.get(LAYOUT).apart or 0.0
+        if known is None:
+            return cls.of(features, bound)
+        return cls.of(torch.cat([known, features]), bound, len(known))
 
     def repeats(self, last: Sequence[int] = ()) -> list[int]:
         """Which of the n are one edit with another that is counted before them, in their order. last: which are counted
