@@ -27,7 +27,7 @@ from ctxrep_edit.imaging.exif import credits_of, upright
 if TYPE_CHECKING:
     import torch
 
-ImageLike: TypeAlias = "Image.Image | str | os.PathLike[str] | bytes | npt.NDArray[Any] | torch.Tensor"
+ImageLike: TypeAlias = "Image.Image | str | os.PathLike[str] | bytes | IO[bytes] | npt.NDArray[Any] | torch.Tensor"
 
 MIN_SIDE = 8
 """Pixels: the shortest side of a picture that can be edited."""
@@ -36,7 +36,7 @@ LONGEST_ASPECT = 12
 """How many times as long as wide a picture may be that is edited or assessed."""
 
 
-_KINDS = "a PIL image, a path, the bytes of an image file, a numpy array or a torch tensor"
+_KINDS = "a PIL image, a path, an image file opened as binary or its bytes, a numpy array or a torch tensor"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ class Source:
 def read_image(image: ImageLike, *, name: str = "image") -> Image.Image:
     """`image` as an RGB picture in sRGB, upright, with any transparency laid on white, its `info` empty.
 
-    Takes a PIL image, a path, the bytes of an image file (the first frame of an animation), a numpy array
-    (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a torch tensor (H, W), (C, H, W) or (1, C, H, W) with C of 1, 3
-    or 4. Values: uint8 0 to 255, uint16 0 to 65535, float 0 to 1, or bool; an integer picture of PIL mode "I" counts
-    as 16-bit and one of mode "F" as float 0 to 1. `name` is what messages call the picture.
+    Takes a PIL image, a path, an image file that is open as binary, from its start, or its bytes (the first frame of
+    an animation), a numpy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a torch tensor (H, W), (C, H, W) or
+    (1, C, H, W) with C of 1, 3 or 4. An open file that can seek is left where it was. Values: uint8 0 to 255, uint16
+    0 to 65535, float 0 to 1, or bool; an integer picture of PIL mode "I" counts as 16-bit and one of mode "F" as float
+    0 to 1. `name` is what messages call the picture.
 
     Colours are converted from the picture's ICC profile; a profile that cannot be used is ignored, with the warning
     BrokenColourProfile. EXIF turns the picture upright; EXIF that cannot be read is ignored.
@@ -132,6 +133,8 @@ def _loaded(image: ImageLike, name: str) -> Image.Image:
         picture = _decoded(image, name)
     elif isinstance(image, str | os.PathLike):
         picture = _decoded(_existing(image, name), name)
+    elif hasattr(image, "read"):
+        picture = _decoded(_content(image, name), name)
     else:
         raise InputError(f"{name} is of type {type(image).__name__}, which is no picture. Give {_KINDS}.")
     if 0 in picture.size:
@@ -174,6 +177,23 @@ def _existing(path: str | os.PathLike[str], name: str) -> Path:
     if not exists:
         raise InputError(f"{name} does not exist: there is no file {shown!r}. Check the path.")
     return found
+
+
+def _content(file: Any, name: str) -> bytes:
+    """All of an open file, which is left where it was; of one that cannot seek what is left of it."""
+    try:
+        seeks = file.seekable()
+        place = file.tell() if seeks else 0
+        if seeks:
+            file.seek(0)
+        content = file.read()
+        if seeks:
+            file.seek(place)
+    except Exception as error:  # of anything that has a method called so
+        raise InputError(f"{name} cannot be read: {error or type(error).__name__}. Open the file again.") from error
+    if not isinstance(content, bytes):
+        raise InputError(f"{name} is a file that is not open as binary: open it with mode 'rb'.")
+    return content
 
 
 def _decoded(source: Image.Image | Path | bytes | bytearray, name: str) -> Image.Image:

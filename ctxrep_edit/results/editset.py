@@ -258,10 +258,11 @@ class EditSet(Sequence[Edit]):
         kept = f", {sum(checked)} of {len(checked)} kept the rest" if checked else ""
         kept += f", {len(self.dropped)} dropped" if self.dropped else ""
         known = [edit.seed for edit in self.edits if edit.seed is not None]
-        run = known and known == [*range(known[0], known[0] + len(known))]
+        run = len(known) > 1 and known == [*range(known[0], known[0] + len(known))]
         said = f"{known[0]}-{known[-1]}" if run else ", ".join(map(str, known))
-        seeds = f", seeds {said}" if known else ""
-        return f"<EditSet {self.instruction!r}: {len(self)} edits{seeds}{kept}, {self.seconds:.1f} s>"
+        seeds = f", seed{'s' * (len(known) > 1)} {said}" if known else ""
+        edits = f"{len(self)} edit{'s' * (len(self) != 1)}"
+        return f"<EditSet {self.instruction!r}: {edits}{seeds}{kept}, {self.seconds:.1f} s>"
 
     def _repr_png_(self) -> bytes:
         return encode_png(self.sheet())

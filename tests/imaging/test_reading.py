@@ -1,6 +1,9 @@
 """Every kind of picture, and every way in which one can be unusable."""
 
+import io
+import os
 import struct
+import tempfile
 import warnings
 import zlib
 from pathlib import Path
@@ -243,3 +246,30 @@ def test_files_may_have_twice_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError, match=r"108 pixels[^.]*\. Make it smaller, or, if you trust .*MAX_IMAGE_PIXELS"):
         read_image(content)
     assert same(read_image(Image.fromarray(PIXELS)))  # in memory already
+
+
+def test_an_open_file_is_read_from_its_start_and_left_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(Image.fromarray(PIXELS)))
+    with open(tmp_path / "x.png", "rb") as file, io.BytesIO() as memory, tempfile.SpooledTemporaryFile() as spooled:
+        for stream in (file, memory, spooled):
+            if stream is not file:
+                stream.write((tmp_path / "x.png").read_bytes())  # and now it is at its end
+            place = stream.tell()
+            assert same(read_image(stream))
+            assert stream.tell() == place
+
+
+def test_what_is_left_of_an_open_file_that_cannot_seek_is_read() -> None:
+    end, start = os.pipe()
+    with open(start, "wb") as writer:
+        writer.write(encoded(Image.fromarray(PIXELS)))
+    with open(end, "rb") as reader:
+        assert same(read_image(reader))
+
+
+def test_a_file_that_is_closed_or_open_as_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("words")
+    with open(tmp_path / "x.txt") as stream, pytest.raises(InputError, match="image is a file that is not open as b"):
+        read_image(stream)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"image cannot be read: .*closed file.* Open the file again"):
+        read_image(stream)  # type: ignore[arg-type]
