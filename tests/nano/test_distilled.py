@@ -96,4 +96,4 @@ def test_its_folder_holds_the_transformer_alone_and_shares_the_rest(
     for name in ("transformer", "text_encoder_3", "vae"):
         pairs = zip(getattr(loaded, name).parameters(), getattr(whole, name).parameters(), strict=True)
         assert all(torch.equal(ours, theirs) for ours, theirs in pairs), name
-    assert default_settings(loaded) == default_settings(whole)
+    assert default_settings(loaded) == default_settings(load_pipeline("sd3-nano-turbo"))

@@ -26,7 +26,7 @@ class Sd3(Model):
         "image_guidance_scale": 1.0,
     }
 
-    repulsion: ClassVar[Mapping[str, object]] = {"churn": 1.0}
+    repulsion: ClassVar[Mapping[str, object]] = {"window": 0.14, "oversample": 3, "churn": 1.0, "hold": 0.06}
 
     def __init__(self) -> None:
         super().__init__()
