@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,15 @@ def write(file: Path, content: bytes, mend: str = "Name another folder.") -> Non
         if not isinstance(error, OSError):
             raise
         raise OutputError(f"{file} cannot be written: {error.strerror}. {mend}") from error
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of what is in a file. Raises InputError."""
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager

@@ -101,6 +101,28 @@ def test_a_stopped_calibration_goes_on(
     assert len(done) == len({*done}) == 6  # nothing was made twice
 
 
+def test_what_was_measured_is_of_these_pairs_in_this_order(model: Path, given: list[str], tmp_path: Path) -> None:
+    options = ["--model", model, *given, "-o", tmp_path / "out", "--take", FOUND.label]
+    pipeline = load_pipeline(model, device="cpu", progress=False)
+    words, photo = tmp_path / "words.txt", tmp_path / "photos" / "1.png"
+    asked = {"photos": photo.parent, "instructions": words, "n": 2}
+    made = running.Calibration(pipeline, str(model), tmp_path / "out", **asked)
+    made.state.add("plain", 0, Measured(1.0, 1, 0.0, None, None, 1.0), None)
+    assert run(*options).exit_code == 0
+
+    words.write_text("add a hat\nmake it red\nchange the light\n")
+    reordered = run(*options)
+    assert isinstance(reordered.exception, InputError)
+    assert "holds a calibration of something else (instructions ['change the light'" in str(reordered.exception)
+    words.write_text("change the light\nmake it red\nadd a hat\n")
+    assert run(*options).exit_code == 0
+
+    Image.open(photo).rotate(180).save(photo)  # another one of the same name
+    other = run(*options)
+    assert isinstance(other.exception, InputError)
+    assert "holds a calibration of something else (photos ['0.png " in str(other.exception)
+
+
 def test_what_a_person_takes_is_the_default_from_then_on(model: Path, given: list[str], tmp_path: Path) -> None:
     taken = run("--model", model, *given, "--take", FOUND.label, "--oversample", 1, "-o", tmp_path / "out")
     assert taken.exit_code == 0, taken.output

@@ -12,6 +12,7 @@ from typing import Any
 
 from ctxrep_plugins.batch import tables
 from ctxrep_plugins.batch.columns import COLUMNS, ID, NEEDED, PICTURES
+from ctxrep_plugins.shared import file_digest
 
 from ctxrep_edit import InputError, encode_json
 
@@ -144,14 +145,6 @@ def _check_ids(rows: Sequence[Row], faults: Faults) -> None:
 def digest(value: Any) -> str:
     ordered = dict(sorted(value.items())) if isinstance(value, Mapping) else value
     return hashlib.sha256(encode_json(ordered, None).encode()).hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _short(value: Any) -> str:

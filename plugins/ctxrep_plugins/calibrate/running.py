@@ -13,6 +13,7 @@ from ctxrep_plugins.calibrate.design import Cell
 from ctxrep_plugins.calibrate.measuring import Measured, made, measured
 from ctxrep_plugins.calibrate.search import Search
 from ctxrep_plugins.calibrate.state import PLAIN, SHOWN, State
+from ctxrep_plugins.shared import file_digest
 
 from ctxrep_edit import CHECKS, DEFAULT_CHECKS, EMBEDDERS, Check, EditSet, InputError, adapter_for, contact_sheet
 
@@ -32,7 +33,8 @@ class Calibration:
         self.checks = _checks(clip)
         self.cells = design.first(pipeline, scopes, oversample)
         self.before = design.in_force(pipeline)
-        self.tasks = tasks.tasks(tasks.photographs(photos), tasks.instructions(instructions, model, pipeline), seed)
+        files, words = tasks.photographs(photos), tasks.instructions(instructions, model, pipeline)
+        self.tasks = tasks.tasks(files, words, seed)
         if len(self.tasks) < rule.LEAST:
             raise InputError(
                 f"{len(self.tasks)} pairs of a photograph and an instruction are too few to tell settings apart: give "
@@ -42,8 +44,8 @@ class Calibration:
             out,
             {
                 "model": model, "n": n, "steps": steps, "seed": seed, "embedder": embedder, "following": clip,
-                "oversample": self.cells[0].oversample, "photos": sorted({task.photo for task in self.tasks}),
-                "instructions": sorted({task.instruction for task in self.tasks}),
+                "oversample": self.cells[0].oversample, "instructions": words,
+                "photos": [f"{file.name} {file_digest(file)[:12]}" for file in files],
             },
         )  # fmt: skip
         self.search = self._search(0.0)

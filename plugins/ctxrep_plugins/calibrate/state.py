@@ -23,7 +23,8 @@ SHOWN = 4  # tasks, from the first, of which each setting's contact sheet is kep
 
 
 class State:
-    """The finished sets, by setting and by the number of the task. asked: what they depend on beside these."""
+    """The finished sets, by setting and by the number of the task. asked: what they depend on beside these, lists in
+    the order by which tasks are numbered."""
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self.folder, self.asked = folder, json.loads(encode_json(asked))
