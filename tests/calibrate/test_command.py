@@ -17,6 +17,7 @@ from ctxrep_plugins.calibrate import keeping, running
 from ctxrep_plugins.calibrate.command import calibrate
 from ctxrep_plugins.calibrate.design import Cell
 from ctxrep_plugins.calibrate.measuring import Measured
+from ctxrep_plugins.calibrate.state import State
 from PIL import Image
 
 from ctxrep_edit import InputError, calibration_file, default_settings, diverse_edit, load_pipeline
@@ -45,6 +46,14 @@ def given(tmp_path: Path) -> list[str]:
         Image.fromarray(noise).resize((80, 60), Image.Resampling.BICUBIC).save(photos / f"{i}.png")
     (tmp_path / "words.txt").write_text("# ours\nchange the light\nmake it red\n\nchange the light\nadd a hat\n")
     return ["--photos", str(photos), "--instructions", str(tmp_path / "words.txt"), "-n", "2"]
+
+
+@pytest.fixture
+def state(model: Path, given: list[str], tmp_path: Path) -> State:
+    """What has been measured of them, in `out`: nothing yet."""
+    pipeline = load_pipeline(model, device="cpu", progress=False)
+    asked = {"photos": tmp_path / "photos", "instructions": tmp_path / "words.txt", "n": 2}
+    return running.Calibration(pipeline, str(model), tmp_path / "out", **asked).state
 
 
 def run(*arguments: object) -> Result:
@@ -101,13 +110,12 @@ def test_a_stopped_calibration_goes_on(
     assert len(done) == len({*done}) == 6  # nothing was made twice
 
 
-def test_what_was_measured_is_of_these_pairs_in_this_order(model: Path, given: list[str], tmp_path: Path) -> None:
+def test_what_was_measured_is_of_these_pairs_in_this_order(
+    model: Path, given: list[str], tmp_path: Path, state: State
+) -> None:
     options = ["--model", model, *given, "-o", tmp_path / "out", "--take", FOUND.label]
-    pipeline = load_pipeline(model, device="cpu", progress=False)
     words, photo = tmp_path / "words.txt", tmp_path / "photos" / "1.png"
-    asked = {"photos": photo.parent, "instructions": words, "n": 2}
-    made = running.Calibration(pipeline, str(model), tmp_path / "out", **asked)
-    made.state.add("plain", 0, Measured(1.0, 1, 0.0, None, None, 1.0), None)
+    state.add("plain", 0, Measured(1.0, 1, 0.0, None, None, 1.0), None)
     assert run(*options).exit_code == 0
 
     words.write_text("add a hat\nmake it red\nchange the light\n")
@@ -140,6 +148,24 @@ def test_what_a_person_takes_is_the_default_from_then_on(model: Path, given: lis
     again = run("--model", model, *given, "--take", "context:2:0.1", "-o", tmp_path / "out")  # ours is replaced
     assert again.exit_code == 0, again.output
     assert json.loads((model / "ctxrep.json").read_text())["repulsion"]["scope"] == "context"
+
+
+def test_what_a_person_takes_is_said_to_lose_what_it_loses(
+    model: Path, given: list[str], tmp_path: Path, state: State
+) -> None:
+    options = ["--model", model, *given, "-o", tmp_path / "out", "--take", FOUND.label]
+    unknown = run(*options)
+    assert unknown.stdout.startswith("middle:0.7:0.2 is taken by hand, without having been measured.\n")
+    for task in range(6):
+        state.add("plain", task, Measured(1.0, 1, 0.0, 0.01, None, 1.0), None)
+        state.add(FOUND.label, task, Measured(1.5, 2, 0.5, 0.01, None, 2.0), None)
+    losing = run(*options)
+    said = (
+        "middle:0.7:0.2 is taken by hand: 1.50 times plain&#39;s spread [1.50, 1.50] on 6 tasks in 2.00 of its time, "
+        "with losses beyond plain&#39;s interval."
+    )
+    assert f"<strong>{said}</strong>" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert losing.stdout.startswith(said.replace("&#39;", "'"))
 
 
 def test_settings_that_somebody_wrote_are_not_replaced_unasked(model: Path, given: list[str], tmp_path: Path) -> None:

@@ -71,19 +71,20 @@ def calibrate(
     if file is not None and not force and (written := keeping.theirs(file)):
         _ask(file, written)
     run = Calibration(pipeline, model, out, **asked)
+    by_hand = take is not None
     if take is None:
         run.measure(60 * budget)
     cell = run.found if take is None else run.named(take)
-    page = report(run, cell, out / "report.html")
+    page = report(run, cell, out / "report.html", by_hand)
     backup = None
     if file is not None and cell is not None:
-        backup = keeping.keep(file, cell.settings, run.how(by_hand=take is not None))
+        backup = keeping.keep(file, cell.settings, run.how(by_hand))
     if as_json:
         click.echo(
             encode_json({**run.to_dict(cell), "report": str(page), "kept": str(file) if file and cell else None}, None)
         )
         return
-    click.echo(run.verdict(cell, by_hand=take is not None))
+    click.echo(run.verdict(cell, by_hand))
     if file is not None and cell is not None:
         click.echo(f"Kept in {file}" + (f"; what it stated before is in {backup}." if backup else "."))
     click.echo(f"Report: {page}")

@@ -17,8 +17,8 @@ from ctxrep_plugins.shared import write
 from ctxrep_edit import encode_json
 
 
-def report(run: Calibration, taken: Cell | None, file: Path) -> Path:
-    """Writes the page. taken: the setting that is kept; None: none is."""
+def report(run: Calibration, taken: Cell | None, file: Path, by_hand: bool = False) -> Path:
+    """Writes the page. taken: the setting that is kept; None: none is. by_hand: a person took it, not the rule."""
     from jinja2 import Environment
 
     found = run.rulings
@@ -29,7 +29,7 @@ def report(run: Calibration, taken: Cell | None, file: Path) -> Path:
         .from_string(template)
         .render(
             run=run,
-            verdict=run.verdict(taken),
+            verdict=run.verdict(taken, by_hand),
             taken=taken,
             rows=[(cell, found[cell]) for cell in order],
             losses={

@@ -103,13 +103,14 @@ class Calibration:
         if cell is None:
             early = " The budget ended first: give more minutes and go on." if self.search.ended_early else ""
             return f"No setting helps on {self.model}: {self._why()}{early}"
-        if by_hand or cell not in found:
-            return f"{cell.label} is taken by hand."
+        taken = f"{cell.label} is taken by hand" if by_hand else cell.label
+        if cell not in found:
+            return f"{taken}, without having been measured."
         one = found[cell]
         low, high = one.gain[1:]
         return (
-            f"{cell.label}: {one.gain[0]:.2f} times plain's spread [{low:.2f}, {high:.2f}] on {one.tasks} tasks in "
-            f"{one.cost:.2f} of its time, with losses inside plain's interval."
+            f"{taken}: {one.gain[0]:.2f} times plain's spread [{low:.2f}, {high:.2f}] on {one.tasks} tasks in "
+            f"{one.cost:.2f} of its time, with losses {'inside' if one.admissible else 'beyond'} plain's interval."
         )
 
     def to_dict(self, cell: Cell | None) -> dict[str, Any]:
