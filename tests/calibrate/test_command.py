@@ -182,6 +182,21 @@ def test_settings_that_somebody_wrote_are_not_replaced_unasked(model: Path, give
     assert json.loads(file.read_text())["repulsion"] == {"keep_norm": False, **FOUND.settings}
     assert json.loads((model / "ctxrep.json.before").read_text()) == written
 
+    changed = json.loads(file.read_text())
+    changed["repulsion"]["strength"] = 7.5  # by hand, in what a calibration kept
+    file.write_text(json.dumps(changed))
+    refused = run(*options)
+    assert isinstance(refused.exception, InputError)
+    assert "strength 7.5" in str(refused.exception)
+    assert json.loads(file.read_text()) == changed
+    forced = run(*options, "--force")
+    assert f"what it stated before is in {model / 'ctxrep.json.before-2'}." in forced.stdout
+    assert json.loads((model / "ctxrep.json.before-2").read_text()) == changed
+    assert json.loads((model / "ctxrep.json.before").read_text()) == written
+    again = run(*options)  # nobody changed it, and it says the same
+    assert again.exit_code == 0, again.output
+    assert f"Kept in {file}.\n" in again.stdout
+
 
 def test_what_is_kept_replaces_other_ways_to_say_it(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "ctxrep.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,24 +38,33 @@ def stated(file: Path) -> dict[str, Any]:
 
 
 def theirs(file: Path) -> Mapping[str, Any]:
-    """Settings in the file that no calibration put there, so that somebody may miss them."""
+    """Settings in the file that are not as a calibration left them, so that somebody may miss them."""
     found = stated(file)
-    return {} if found.get("calibrated") else found.get("repulsion") or {}
+    written = found.get("repulsion") or {}
+    return {} if written == (found.get("calibrated") or {}).get("repulsion") else written
 
 
 def keep(file: Path, settings: Mapping[str, Any], how: Mapping[str, Any]) -> Path | None:
     """Puts the settings over those in the file, and leaves all else that it states. how: when and on what they were
-    measured. Settings that were there before are kept in a file beside it, whose path is returned."""
+    measured. The file as it was, if it stated other settings, is kept beside it, under the name that is returned."""
     found = stated(file)
     before = found.get("repulsion") or {}
+    others = {name: value for name, value in before.items() if name not in ("eta", "steps")}  # other ways to say it
+    now = {**others, **settings}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{file.parent} cannot be made: {error.strerror}. Use --dry-run.") from error
-    backup = file.with_name(f"{file.name}.before") if before else None
-    if backup is not None and not backup.exists():  # the first one is what the model came with
+    backup = _unused(file) if before and before != now else None
+    if backup is not None:
         write(backup, file.read_bytes())
-    others = {name: value for name, value in before.items() if name not in ("eta", "steps")}  # other ways to say it
-    new = {**found, "repulsion": {**others, **settings}, "calibrated": dict(how)}
+    new = {**found, "repulsion": now, "calibrated": {**how, "repulsion": now}}
     write(file, (encode_json(new) + "\n").encode())
     return backup
+
+
+def _unused(file: Path) -> Path:
+    """A name beside the file that no earlier backup has."""
+    first = file.with_name(f"{file.name}.before")
+    later = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([first], later) if not name.exists())
