@@ -62,7 +62,7 @@ class Repulsion:
     hold: how much of the noise goes, in the window, while the transformer's answer to the particles that are moved
         holds and it is not asked anew, 0 to 1; with 0 it is asked in each step. Not with `steps`.
     churn: how much of the noise of the particles that were moved is drawn anew in each step from the second behind the
-        window on, or the first with 0.8 of it left at most, while half of it is left, 0 to 1; with 0 none, with 1 all,
+        window on, or the first with 0.7 of it left at most, while half of it is left, 0 to 1; with 0 none, with 1 all,
         as by the stochastic sampler of flows.
     """
 
