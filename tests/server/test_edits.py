@@ -126,6 +126,19 @@ def test_a_client_that_hangs_up_ends_its_run(place: Place, png: bytes) -> None:
     until(lambda: any(entry["status"] == 499 for entry in place.logged()))
 
 
+def test_clients_that_hang_up_while_they_wait_leave_nothing_behind(place: Place, png: bytes) -> None:
+    """Though the worker is at work for somebody else all the time."""
+    left, before = threading.Event(), len(place.logged())
+    place.workers.submit(Task(works.until_cancelled, nobody, left.is_set))
+    for _ in range(3):
+        with pytest.raises(openai.APITimeoutError):
+            place.client.with_options(timeout=0.5).images.edit(image=("a.png", png), prompt=tiny.WORDS)
+    until(lambda: [entry["status"] for entry in place.logged()[before:]] == [499] * 3, seconds=10)
+    assert place.workers.waiting == 1
+    left.set()
+    until(lambda: place.workers.waiting == 0)
+
+
 def test_a_full_queue_says_when_to_come_again(place: Place, png: bytes) -> None:
     left = threading.Event()
     for _ in range(9):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 import tiny
+import works
 from ctxrep_plugins.server import worker
 from ctxrep_plugins.server.keys import add_key, read_keys
+from ctxrep_plugins.server.turns import Task, nobody
 from PIL import Image
 from serving import Place, serving, until
 
@@ -156,6 +159,21 @@ def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: b
     assert client.http.get(f"/v1/sets/set-{running[4:]}/files/edit-1.png").status_code == 404
     assert client.http.post(f"/v1/jobs/{running}/more").status_code == 409
     assert client.http.post(f"/v1/jobs/{after}/cancel").json()["status"] == "completed"
+
+
+def test_a_job_that_is_cancelled_leaves_its_turn_to_others(
+    shop: tuple[Place, Path, Client, Client], png: bytes
+) -> None:
+    place, _, client, _ = shop
+    left = threading.Event()
+    place.workers.submit(Task(works.until_cancelled, nobody, left.is_set))
+    try:
+        job = client.new(png)
+        until(lambda: place.workers.waiting == 2)
+        client.http.post(f"/v1/jobs/{job}/cancel")
+        assert place.workers.waiting == 1
+    finally:
+        left.set()
 
 
 def test_a_job_is_made_anew_when_its_worker_was_killed(

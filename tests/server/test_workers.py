@@ -126,6 +126,23 @@ def test_what_nobody_waits_for_is_ended(start: Start) -> None:
     assert workers.states[0]["restarts"] == 0
 
 
+def test_what_is_left_while_it_waits_is_gone_at_once() -> None:
+    """With all that it holds, though no worker comes to it, and the others keep their turns."""
+    workers, ended = Workers(works.nothing, [None], 2, lambda name, took: None, logger(io.StringIO())), list[str]()
+    waiting = task(functools.partial(works.number, 0), key="a")
+    workers.submit(waiting)
+    for _ in range(50):
+        left = threading.Event()
+        one = task(functools.partial(works.number, 0), key="a", cancelled=left.is_set)
+        one.done.add_done_callback(lambda done: ended.append(str(done.exception())))
+        workers.submit(one)
+        left.set()
+        workers.sweep()
+    assert ended == ["Nobody waits for these edits any longer."] * 50
+    assert workers.waiting == 1
+    assert not waiting.done.done()
+
+
 def test_an_error_of_a_task_is_no_fault_of_the_worker(start: Start) -> None:
     workers = start()
     for error, words in ((InputError("a scope"), "a scope"), (ZeroDivisionError("secret"), "ZeroDivisionError")):

@@ -93,7 +93,7 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
         asked = await _asked(request, service, jobs)
         if key is not None:
             return await _kept(request, asked, service, jobs, key)
-        making = Making(asked)
+        making = Making(asked, service.workers.sweep)
         service.workers.submit(making.task(owner))
         return await (_streamed if asked.stream else _whole)(request, making, service)
 

@@ -41,7 +41,7 @@ TIDIED = 600.0
 class Jobs:
     """The jobs of one folder. make: does one job; at_once: how many of one owner are given to it at a time. most: how
     many may wait or be under way, per_key: of one owner, None: as many. database: URL of the PostgreSQL that holds the
-    queue; None: SQLite in the folder. One a process, as DBOS is.
+    queue; None: SQLite in the folder. left: is told when a job is cancelled. One a process, as DBOS is.
 
     The folder is held until `close`. Raises InputError where another process holds it, OutputError where it cannot be
     made.
@@ -49,7 +49,7 @@ class Jobs:
 
     def __init__(
         self, state: Path, make: Make, keep: Keep = NO_END, most: int = 1000, *, at_once: int = 1,
-        per_key: int | None = None, database: str | None = None,
+        per_key: int | None = None, database: str | None = None, left: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.shelf = Shelf(state / "jobs")
         self._held = FileLock(state / "lock")
@@ -59,9 +59,9 @@ class Jobs:
             raise InputError(f"The folder {state} is in use by another server: name another, or end that.") from None
         self._database, self._make, self._most = database or f"sqlite:///{state / 'jobs.sqlite'}", make, most
         self._keep, self._closed, self._at_once, self._per_key = keep, threading.Event(), at_once, per_key
+        self._left = left
         self._lock, self._came = threading.Lock(), 0
-        self.running = 0
-        self.cancelled: set[str] = set()
+        self._under_way = dict[str, threading.Event]()  # set where nobody waits for it any longer
         self.grace = 30
 
     def open(self) -> None:
@@ -199,8 +199,20 @@ class Jobs:
         """A job that has ended stays as it is."""
         if self.about(job, owner)["status"] not in ENDED:
             DBOS.cancel_workflow(job)
-            self.cancelled.add(job)
+            if left := self._under_way.get(job):
+                left.set()
+                self._left()
         return self.about(job, owner)
+
+    def cancelled(self, job: str) -> bool:
+        """Whether nobody waits any longer for a job under way."""
+        left = self._under_way.get(job)
+        return left is not None and left.is_set()
+
+    @property
+    def running(self) -> int:
+        """How many are under way."""
+        return len(self._under_way)
 
     def retire(self) -> list[str]:
         """Removes ended jobs that are too old, then the oldest while all of them are too large; which they were."""
@@ -234,14 +246,15 @@ class Jobs:
             self._closed.wait(TIDIED)
 
     def _counted(self, job: str) -> dict[str, Any]:
-        self.running += 1
+        left = self._under_way[job] = threading.Event()
         try:
-            request = self.shelf.request(job)
+            request, known = self.shelf.request(job), DBOS.get_workflow_status(job)
             assert request is not None  # it was accepted
+            if known is not None and known.status == "CANCELLED":  # before it was known to be under way
+                left.set()
             return self._make(job, request["owner"])
         finally:
-            self.running -= 1
-            self.cancelled.discard(job)
+            del self._under_way[job]
 
 
 def _part(owner: str | None) -> str:

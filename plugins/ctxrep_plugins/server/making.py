@@ -7,7 +7,7 @@ import functools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,11 +31,11 @@ PATCH = 256
 class Making:
     """The edits that `wanted` asks for. Made in the thread of an event loop, in which it is awaited.
 
-    patches: of an edit, 16 x 16 pixels at the size at which is edited.
+    left: is told when nobody waits any longer. patches: of an edit, 16 x 16 pixels at the size at which is edited.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Wanted, left: Callable[[], None]) -> None:
+        self.wanted, self._left = wanted, left
         self.edits: EditSet | None = None
         self.patches = 0
         self.spread: Mapping[str, Any] = {}
@@ -53,8 +53,9 @@ class Making:
         return task
 
     def cancel(self) -> None:
-        """Nobody waits any longer: the run ends at the end of its step."""
+        """Nobody waits any longer: the run ends at the end of its step, or is never begun."""
         self._cancelled.set()
+        self._left()
 
     def _hear(self, news: Edit | Preview) -> None:
         """What the worker tells, in its thread; one that begins anew tells again what was told."""

@@ -55,7 +55,7 @@ def _carry_out(number: int, work: Any, pipeline: Any, orders: Connection, news: 
     def on_step(step: int, steps: int) -> None:
         while orders.poll():
             if orders.recv() == number:
-                raise Cancelled("Nobody waits for these edits any longer.")
+                raise Cancelled()
 
     try:
         news.send((DONE, work(pipeline, lambda what: news.send((TOLD, what)), on_step)))

@@ -37,6 +37,9 @@ class Refused(InputError):
 class Cancelled(CtxrepError):
     """Nobody waits for these edits any longer."""
 
+    def __init__(self, message: str = "Nobody waits for these edits any longer.") -> None:
+        super().__init__(message)
+
 
 def refusal(error: BaseException, request_id: str, known: Collection[str] = ()) -> Refused:
     """`error` as what a client is told. known: parameters, of which the first that the message names is at fault.

@@ -75,10 +75,12 @@ def _jobs(state: Path, service: Service, keep: Keep | None, per_key: int | None,
     maker = Maker(service.workers, service.model, service.refused, service.metrics.made)
 
     def make(job: str, owner: str | None) -> dict[str, Any]:
-        return maker.make(job, owner, jobs.shelf.place, lambda: job in jobs.cancelled)
+        return maker.make(job, owner, jobs.shelf.place, functools.partial(jobs.cancelled, job))
 
     at_once = len(service.workers.all)  # more would be taken up in no order
-    jobs = Jobs(state, make, keep or Keep(), at_once=at_once, per_key=per_key, database=database)
+    jobs = Jobs(
+        state, make, keep or Keep(), at_once=at_once, per_key=per_key, database=database, left=service.workers.sweep
+    )
     jobs.grace = GRACE
     return jobs
 

@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from ctxrep_plugins.server.refusals import Cancelled
+
 Tell = Callable[[Any], None]
 OnStep = Callable[[int, int], None]
 Work = Callable[[Any, Tell, OnStep], Any]
@@ -68,6 +70,18 @@ class Turns:
                 self._lines[key] = line  # behind the others
             return task
 
+    def sweep(self) -> None:
+        """Ends those for whom nobody waits any longer."""
+        with self._change:
+            gone = [task for line in self._lines.values() for task in line if task.cancelled()]
+            for task in gone:
+                line = self._lines[task.key]
+                line.remove(task)
+                if not line:
+                    del self._lines[task.key]
+        for task in gone:
+            task.done.set_exception(Cancelled())
+
     def close(self) -> None:
         """Nobody comes any more."""
         with self._change:
@@ -77,4 +91,4 @@ class Turns:
     @property
     def waiting(self) -> list[Task]:
         with self._change:
-            return [task for line in self._lines.values() for task in line if not task.cancelled()]
+            return [task for line in self._lines.values() for task in line]

@@ -159,7 +159,7 @@ class Worker:
         """One task. Raises EOFError or OSError when the process is gone, or must be."""
         begun = time.monotonic()
         if task.cancelled():
-            task.done.set_exception(Cancelled("Nobody waits for these edits any longer."))
+            task.done.set_exception(Cancelled())
             return
         if not task.attempts:
             self._stage("wait", begun - task.asked)
@@ -214,7 +214,7 @@ class Worker:
         if self._killed.is_set():
             return  # the server ends; a job is taken up by the next one
         if task.cancelled():
-            task.done.set_exception(Cancelled("Nobody waits for these edits any longer."))
+            task.done.set_exception(Cancelled())
         elif task.attempts < ATTEMPTS and (task.again or not late):
             self._turns.put(task, first=True)
         elif late:

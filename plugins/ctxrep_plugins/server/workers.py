@@ -102,6 +102,10 @@ class Workers:
                 task.done.add_done_callback(self._asked.pop)  # one that names the task would keep it, and its pictures
             self._turns.put(task)
 
+    def sweep(self) -> None:
+        """Ends what waits and nobody waits for any longer. To be called by whoever no longer waits."""
+        self._turns.sweep()
+
     def stop(self) -> None:
         """Ends them when all that waits is done; waits for that."""
         self._turns.close()
