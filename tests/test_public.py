@@ -28,7 +28,7 @@ MEMBERS = {  # what plugins are promised by API 1.0
     "rows instruction check_call encode decode pack unpacked size arguments",
     "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
-    "Strategy": "name summary strength repels sample",
+    "Strategy": "name summary strength repels extra_seeds sample",
     "Run": "pipeline adapter call arguments seeds settings instruction still contextual_vendi bank ranks churn n",
     "Check": "name summary prepare verdicts",
     "Case": "source edits mask instruction first_is_plain round_trip realign restore frames worded instructions "

@@ -87,6 +87,8 @@ class Strategy(ABC):
     repels: ClassVar[bool] = False
     """Whether it reads more of `run.settings` than the strength; where not, a caller who gives `scope` or `repulsion`
     is told so."""
+    extra_seeds: ClassVar[int] = 0
+    """How many seeds behind those of its candidates it may start others from. `more` begins beyond them."""
 
     @abstractmethod
     def sample(self, run: Run) -> torch.Tensor:

@@ -124,7 +124,8 @@ class Plan:
     @property
     def next_seed(self) -> int:
         """The first one that no candidate of this plan starts from, whatever has to be made again."""
-        return self.seeds[0] + self.settings.oversample * len(self.seeds) * (1 + self.policy.rounds)
+        started = self.settings.oversample * len(self.seeds) + self.strategy.extra_seeds  # in a round
+        return self.seeds[0] + started * (1 + self.policy.rounds)
 
     def arguments(self, seeds: Sequence[int], number: int = 0) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise, by

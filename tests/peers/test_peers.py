@@ -197,6 +197,13 @@ def test_group_inference_keeps_the_seeds_that_it_chose(pipeline: Any, picture: I
         assert np.abs(alone - np.asarray(entry.image).astype(int)).max() <= 1
 
 
+def test_more_of_group_inference_starts_from_other_noise(pipeline: Any, picture: Image.Image) -> None:
+    first = edit(picture, pipeline=pipeline, strategy=GroupInference(), n=2)
+    more = first.more(2, progress=False)
+    assert max(entry.seed for entry in first) < 128 < min(entry.seed for entry in more)
+    assert not {image.tobytes() for image in first.images} & {image.tobytes() for image in more.images}
+
+
 def test_a_scope_means_nothing_to_a_peer(pipeline: Any, picture: Image.Image) -> None:
     with pytest.raises(
         InputError, match="The strategy cads takes a strength only: leave scope, window, oversample and repulsion out"

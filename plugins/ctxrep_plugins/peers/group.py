@@ -26,6 +26,7 @@ class GroupInference(Strategy):
 
     name = "group-inference"
     summary = f"group inference: {CANDIDATES} candidates, half of them dropped after each step by quality and distance"
+    extra_seeds = CANDIDATES - 1
 
     def sample(self, run: Run) -> torch.Tensor:
         import torch
