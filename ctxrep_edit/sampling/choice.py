@@ -19,18 +19,19 @@ NEAR = 0.3  # of the largest distance from the middle one; what is nearer agrees
 FEW = 6  # candidates; what fewer of them agree in says little of the words
 
 
-def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> list[int]:
+def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int, gone: Tensor | None = None) -> list[int]:
     """`count` of the points, (m, numbers), `first` among them: medoids, from which all points are as near as can be.
 
     away: (k, numbers), medoids that are there already; it or `first` is not empty. They are found farthest first and
     then exchanged as long as that brings the sum of squared distances down (k-medoids; Kaufman and Rousseeuw 1990).
-    Farthest-first alone likes what lies far off for being broken; where nearly all agree, of the points and of those
-    that are there already, it would take just that, so that there the others have no part in it. Returns their
-    numbers, rising.
+    Farthest-first alone likes what lies far off for being broken; where nearly all agree, of the points, of those that
+    are there already, and of those that were left out before, `gone`, it would take just that, so that there the others
+    have no part in it. Returns their numbers, rising.
     """
-    m, everyone = len(points), torch.cat([points, away]).double()
-    distances: Matrix = torch.cdist(everyone, everyone, compute_mode=EXACT).numpy()  # (m + k, m + k)
-    squared, there = distances[:m] ** 2, range(m, m + len(away))
+    m, k = len(points), len(away)
+    everyone = torch.cat([points, away, *([] if gone is None else [gone])]).double()
+    distances: Matrix = torch.cdist(everyone, everyone, compute_mode=EXACT).numpy()
+    squared, there = distances[:m, : m + k] ** 2, range(m, m + k)
     agreeing = [i for i in _agreeing(distances) if i < m]
     candidates = sorted({*first, *(agreeing if len(agreeing) >= count else range(m))})
     chosen = list(first)
@@ -38,6 +39,16 @@ def choose(points: Tensor, away: Tensor, first: Sequence[int], count: int) -> li
         nearest = squared[:, [*chosen, *there]].min(1)  # (m,)
         chosen.append(max((i for i in candidates if i not in chosen), key=lambda i: nearest[i]))
     return sorted(_exchanged(squared[candidates], chosen, candidates, {*first, *there}))
+
+
+def left_out(before: Tensor, staying: Sequence[int], now: Tensor) -> Tensor:
+    """Where the points, (m, numbers), that did not stay would be now: as far as then from the nearest that did.
+
+    now: (m, numbers), in which those alone are told that stayed.
+    """
+    out = [i for i in range(len(before)) if i not in staying]
+    near = torch.tensor(staying)[torch.cdist(before[out], before[staying], compute_mode=EXACT).argmin(1)]
+    return now[near] + before[out] - before[near]
 
 
 def _agreeing(distances: Matrix) -> list[int]:

@@ -16,9 +16,10 @@ from ctxrep_edit.plugins.contracts import StepCallback
 from ctxrep_edit.repulsion.answers import Answers
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.clock import Clock, noise_levels
+from ctxrep_edit.repulsion.holding import lasts
 from ctxrep_edit.repulsion.turns import Turn, Turns
 from ctxrep_edit.sampling.calling import steps_of
-from ctxrep_edit.sampling.choice import choose
+from ctxrep_edit.sampling.choice import choose, left_out
 from ctxrep_edit.sampling.stepping import foreseeing
 from ctxrep_edit.sampling.waiting import Waiting
 from ctxrep_edit.settings import Repulsion
@@ -33,6 +34,9 @@ class Pool:
     repelled from those before them by way of the bank, and then the first of the chosen ones alone. The others stay
     where they are and are not decoded. So a pool takes no more memory than `at_once` candidates, and the tokens of one
     call of all. Those of the chosen that are not among the first wait for calls of their own.
+
+    The choice is made by what the first step behind the window foresees, where nothing pushes; half of those that are
+    too many are left out of it, by what the last answer of the window foresaw.
 
     seeds: of those that start. bank: finished candidates that the chosen ones are to differ from, too; it is told what
     was chosen. going: those that this run makes pictures of, in order; None before the choice. waiting: the rest of
@@ -51,6 +55,8 @@ class Pool:
 
     def __post_init__(self) -> None:
         self._clock = Clock(self.adapter, self.pipeline)
+        self._staying: Sequence[int] = range(self.m)  # behind the window, up to the choice
+        self._before: Tensor | None = None  # what was foreseen of all in the window, (m, numbers)
         self._left: list[int] = []  # of the chosen, those that wait
         self._answers = Answers(self.m)
 
@@ -75,8 +81,10 @@ class Pool:
             ) from error
 
         def seen(rows: int, clean: Callable[[], Tensor]) -> None:
-            if self.going is None and self._over():
+            if self.going is None and self._over(self._clock.step):
                 self._choose(clean())
+            elif self._before is None and self._closing():
+                self._narrow(clean())
 
         def answered(output: Any) -> None:
             if self.going is None and self.at_once < self.n:
@@ -114,22 +122,42 @@ class Pool:
             self.going = [*range(self.at_once)]
         return images[self.going] if len(images) == self.m else images, [self.seeds[i] for i in self.going]
 
-    def _over(self) -> bool:
-        """Whether the window is over in the step under way, or this is the last one."""
-        step = self._clock.step
+    def _over(self, step: int) -> bool:
+        """Whether the window is over in that step, or it is the last one."""
         noise = self._clock.noise(step)
         return self.settings.share(step, noise) == 0 or noise == self._clock.noise(step + 1)
 
+    def _closing(self) -> bool:
+        """Whether the step under way is the last of the window, and one of it was answered in less than all noise:
+        there pictures differ by little that will last."""
+        step = self._clock.step
+        asked = any(lasts(self.settings, self._clock, one) is not None for one in range(1, step + 1))
+        return asked and self._over(step + 1)
+
+    def _narrow(self, clean: Tensor) -> None:
+        self._before = _points(clean)
+        self._staying = self._medoids(self._before, (self.m + self.n + 1) // 2)
+
     def _choose(self, clean: Tensor) -> None:
-        points = clean.detach().float().flatten(1).cpu()  # (m, numbers)
-        away = [*self.bank.clean.values()]
-        first = [0] if self.settings.anchor or not away else []
-        chosen = choose(points, torch.stack(away) if away else points[:0], first, self.n)
+        points = _points(clean)
+        gone = None if self._before is None else left_out(self._before, self._staying, points)
+        chosen = [self._staying[i] for i in self._medoids(points[[*self._staying]], self.n, gone)]
         self.bank.choose(chosen, points[chosen])
         self.going, self._left = chosen[: self.at_once], chosen[self.at_once :]
+
+    def _medoids(self, points: Tensor, count: int, gone: Tensor | None = None) -> list[int]:
+        away = [*self.bank.clean.values()]
+        first = [0] if self.settings.anchor or not away else []
+        return choose(points, torch.stack(away) if away else points[:0], first, count, gone)
 
     def _turns(self) -> Sequence[Turn]:
         """The candidates that pass through the transformer together, in order."""
         if self.going is not None:
             return [self.going]
-        return [range(start, min(start + self.at_once, self.m)) for start in range(0, self.m, self.at_once)]
+        some = self._staying if self._over(self._clock.step) else range(self.m)
+        return [some[start : start + self.at_once] for start in range(0, len(some), self.at_once)]
+
+
+def _points(clean: Tensor) -> Tensor:
+    """(rows, numbers), on the host."""
+    return clean.detach().float().flatten(1).cpu()

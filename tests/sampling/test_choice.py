@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxrep_edit.sampling.choice import choose
+from ctxrep_edit.sampling.choice import choose, left_out
 
 NOTHING = torch.zeros(0, 1)
 
@@ -43,6 +43,18 @@ def test_what_is_there_already_agrees_or_not() -> None:
     answers = line(0.0, 0.01, 0.02, 7.0)
     assert 3 not in choose(answers, line(0.01, 0.02, 0.03, 0.04), [], 2)
     assert 3 in choose(answers, line(0.01, 9.0, -9.0, -4.0), [], 2)
+
+
+def test_what_was_left_out_before_agrees_or_not() -> None:
+    answers = line(0.0, 0.01, 0.02, 0.03, 7.0, -8.0)
+    assert choose(answers, NOTHING, [0], 3) == [0, 4, 5]
+    assert max(choose(answers, NOTHING, [0], 3, line(0.04, 0.05, 0.06))) < 4  # seven of nine
+    assert choose(answers, NOTHING, [0], 3, line(0.04, 9.0, -9.0)) == [0, 4, 5]
+
+
+def test_what_was_left_out_is_as_far_as_it_was_from_the_nearest_that_stays() -> None:
+    before, now = line(0.0, 0.5, 5.0, 5.25), line(1.0, torch.nan, 7.0, torch.nan)
+    assert left_out(before, [0, 2], now).flatten().tolist() == [1.5, 7.25]
 
 
 def test_points_that_are_all_one_are_the_first_ones() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,12 +58,18 @@ def rows_given(pipeline: Any) -> list[int]:
 def test_the_transformer_has_n_rows_at_a_time(pipeline: Any, picture: Image.Image) -> None:
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, oversample=2)
-    assert {*rows} == {3}
-    assert len(rows) == 2 * 3 + 3  # the window, one step to look, and three with those that are kept
+    assert rows == [3, 3] * 2 + [3, 2] + [3] * 3  # the window, one step to look, and three with those that are kept
     assert len(edits) == 3
     assert edits[0].seed == 5
     assert {edit.seed for edit in edits} <= {*range(5, 11)}
     assert edits.recipe["started"] == [*range(5, 11)]
+
+
+@pytest.mark.parametrize("alone", [replace(SETTINGS, steps=1), replace(SETTINGS, steps=None, window=0.4, hold=0.5)])
+def test_what_all_noise_foresees_leaves_nobody_out(pipeline: Any, picture: Image.Image, alone: Repulsion) -> None:
+    rows = rows_given(pipeline)
+    edit(picture, pipeline=pipeline, repulsion=alone, oversample=2)
+    assert [count for count in rows if count != 1] == [3, 3] * 2 + [3] * (len(rows) - 4 - rows.count(1))
 
 
 @both
@@ -108,8 +115,7 @@ def test_guidance_in_two_calls(pipeline: Any, picture: Image.Image, guided: bool
     options = {"true_cfg_scale": 2.0, "negative_prompt": "blurred"} if guided else {}
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, oversample=2, **options)
-    assert len(rows) == 9 * (1 + guided)
-    assert {*rows} == {3}
+    assert rows == [3, 3] * (2 * (1 + guided)) + [3, 2] * (1 + guided) + [3] * (3 * (1 + guided))
     plain = edit(picture, pipeline=pipeline, strength=0.0, **options)
     assert (tiny.pixels(edits)[0] == tiny.pixels(plain)[0]).all()
 
@@ -125,7 +131,7 @@ def test_guidance_in_one_batch(cls: type, picture: Image.Image) -> None:
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, oversample=2, **options)
     parts = 3 if cls is InstructPipeline else 2
-    assert {*rows} == {3 * parts}
+    assert rows == [count * parts for count in [3, 3] * 2 + [3, 2] + [3] * (len(rows) - 6)]
     assert len(edits) == 3
     plain = edit(picture, pipeline=pipeline, strength=0.0, **options)
     assert (abs(tiny.pixels(edits)[0].astype(int) - tiny.pixels(plain)[0]) <= 1).all()
@@ -181,7 +187,7 @@ def test_one_that_is_made_again_is_chosen_away_from_those_that_are_kept(pipeline
     first = edit(picture, pipeline=pipeline, oversample=2)
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, oversample=2, preserve=[Second()], on_unfaithful="retry")
-    assert rows[:9] == [3] * 9
+    assert rows[:9] == [3, 3] * 2 + [3, 2] + [3] * 3
     assert rows[9:] == [1] * 9  # two start, in turns
     assert [edit.seed for edit in edits][::2] == [edit.seed for edit in first][::2]
     assert edits[1].seed in (5 + 6 + 1, 5 + 6 + 3)
