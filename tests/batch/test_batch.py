@@ -121,6 +121,18 @@ def test_rows_that_fail(
     assert "1 of 3 rows made, 2 made before, 0 failed" in third.output
 
 
+def test_rows_that_say_the_same_keep_their_ids_when_they_fail(
+    call: Call, desk: Path, registered: Callable[..., Any]
+) -> None:
+    registered(ctxrep_strategies=lambda: [Fragile()])
+    rows = [row(id=name, strategy="fragile", n=1, strength=3, seed=5) for name in ("a", "b")]
+    assert "2 of 2 rows failed:" in call(rows).output
+    again = call(rows).output  # they failed before, and are left
+    assert "row 1 (line 2), a: RuntimeError" in again
+    assert "row 2 (line 3), b: RuntimeError" in again
+    assert [one["id"] for one in results(desk)] == ["a", "b"]
+
+
 def test_killed_in_the_middle(call: Call, desk: Path, folder: Path, write: Write) -> None:
     rows = [row(id=f"r{i}", n=1) for i in range(12)]
     code = "from ctxrep_edit.cli import main; main()"

@@ -81,7 +81,8 @@ def batch(
         for row in rows:
             known = folder.record(row) or failures.get(row.digest)
             if known:
-                results.records[row.id] = known | {"row": row.place, **row.stated}  # it may stand elsewhere now
+                here = {"id": row.id, "row": row.place, **row.stated}  # it may be called otherwise, and stand elsewhere
+                results.records[row.id] = known | here
         left, before = [row for row in rows if row.id not in results.records], dict(results.records)
         with _maker(address, actors, left, folder, model) as maker:
             faults = manifests.Faults(manifest)
