@@ -169,6 +169,16 @@ def test_what_is_not_ours_is_not_replaced(call: Call, desk: Path) -> None:
     assert (desk / "out" / "results.jsonl").read_text() == "mine"
 
 
+def test_a_table_that_cannot_be_written_leaves_nothing_half(call: Call, desk: Path) -> None:
+    (desk / "out" / "results.csv").mkdir(parents=True)
+    assert (
+        "results.csv cannot be written: Is a directory. Name another folder."
+        in call([row()], "--results", "csv").output
+    )
+    assert not list((desk / "out").glob(".*.part"))
+    assert len(results(desk)) == 1
+
+
 def test_one_batch_at_a_time(call: Call, desk: Path) -> None:
     with Folder(desk / "out").locked():
         assert "Another batch is at work" in call(TWO).output

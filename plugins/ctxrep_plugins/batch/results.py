@@ -62,7 +62,8 @@ class Results:
     def close(self) -> None:
         self.write()
         for form in self._forms:
-            tables.write(self._file.with_suffix(f".{form}"), list(self._flat()), OF_SET | OF_EDIT)
+            table = tables.encoded(form, list(self._flat()), OF_SET | OF_EDIT)
+            write(self._file.with_suffix(f".{form}"), table)
 
     def _ordered(self) -> Iterator[Record]:
         return (self.records[row.id] for row in self._rows if row.id in self.records)

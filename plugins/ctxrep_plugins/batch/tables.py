@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxrep_edit import InputError, OutputError
+from ctxrep_edit import InputError
 
 Line = tuple[str, dict[str, Any]]
 """Where it stands, as in "row 3 (line 4)", and its values by column."""
@@ -90,21 +91,17 @@ def need_parquet() -> Any:
     return pyarrow.parquet
 
 
-def write(file: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Writes a .csv or .parquet file, all of it or nothing. columns: which, and their types in Arrow's words."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        if file.suffix == ".csv":
-            with open(part, "w", encoding="utf-8", newline="") as stream:
-                writer = csv.DictWriter(stream, list(columns))
-                writer.writeheader()
-                writer.writerows(rows)
-        else:
-            parquet = need_parquet()
-            import pyarrow
+def encoded(form: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> bytes:
+    """Rows as a file of csv or parquet. columns: which, and their types in Arrow's words. Raises InputError."""
+    if form == "csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+    parquet, stream = need_parquet(), io.BytesIO()
+    import pyarrow
 
-            schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()])
-            parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows], schema), part)
-        part.replace(file)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror or error}. Name another folder.") from error
+    schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()])
+    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows], schema), stream)
+    return stream.getvalue()
