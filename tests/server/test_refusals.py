@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx2
@@ -125,6 +126,20 @@ def post(place: Place, **options: Any) -> dict[str, Any]:
 def test_bodies(place: Place, options: dict[str, Any], status: int, param: str | None) -> None:
     refused = post(place, **options)
     assert (refused["status"], refused["param"]) == (status, param), refused
+
+
+def test_a_body_of_many_megabytes_holds_nobody_up(place: Place) -> None:
+    """Whatever fills it: a name, which is compared with all others, or values, which are parsed and shown."""
+    head = {"content-type": "application/json"}
+    url = "data:image/png;base64,AAAA"
+    begun = time.monotonic()
+    long = post(place, json={"n" * 30_000_000: 1, "prompt": "x", "image": url})
+    assert (long["status"], long["param"]) == (400, "n" * 60)
+    many = post(place, content=b'{"seed": [' + b"1," * 20_000_000 + b"1]}", headers=head)
+    assert (many["status"], "more than 131072 values" in many["message"]) == (400, True)
+    deep = post(place, json={"unlike": [[1] * 100_000] * 2, "seed": "1" * 10**7, "prompt": "x", "image": url})
+    assert (deep["status"], len(deep["message"]) < 300) == (400, True)
+    assert time.monotonic() - begun < 10
 
 
 def test_paths_and_methods(place: Place) -> None:

@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 MOST_FILES, MOST_FIELDS = 9, 64
+MOST_VALUES = 2**17
+"""Of JSON, counted by its commas; all texts together have fewer."""
 LISTS = ("vary", "unlike[index]", "between[index]")
 """Parameters that are lists, also where they are given once."""
 SEVERAL = ("preserve",)
@@ -36,7 +38,7 @@ async def read(request: Request, limits: Limits) -> tuple[dict[str, Any], Files]
             if kind == "multipart/form-data":
                 return await _form(request)
             if kind == "application/json":
-                return _json(await request.body())
+                return await asyncio.to_thread(_json, await request.body())  # which may be large
     except TimeoutError:
         raise Refused(f"The request took more than {limits.seconds:g} seconds to arrive.", status=408) from None
     except ClientDisconnect:
@@ -100,6 +102,8 @@ def _one(name: str, values: Sequence[str]) -> Any:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if body.count(b",") > MOST_VALUES:  # which nothing but the parser would count, and it lets nothing else be done
+        raise Refused(f"The body has more than {MOST_VALUES} values, which no request needs.")
     try:
         fields = json.loads(body, object_pairs_hook=_pairs)
     except (ValueError, RecursionError):

@@ -183,9 +183,10 @@ def _check_name(name: str, readers: Mapping[str, Reader]) -> None:
         raise Refused(f"{name} is not possible here: leave it out. {REFUSED[name]}", name, code="unsupported_parameter")
     if name in FILES:
         raise Refused(f"{name} must be the picture itself: a file, or a data: URL in JSON.", name)
+    name = name[:60]
     near = difflib.get_close_matches(name, readers, 1)
     hint = f"did you mean {near[0]}?" if near else "leave it out."
-    raise Refused(f"There is no parameter {name[:60]!r}: {hint}", name[:60], code="unknown_parameter")
+    raise Refused(f"There is no parameter {name!r}: {hint}", name, code="unknown_parameter")
 
 
 def _walk(
