@@ -11,7 +11,8 @@ import pytest
 import tiny
 import works
 from ctxrep_plugins.server.refusals import Cancelled, Refused, headers, refusal
-from serving import Place, until
+from PIL import Image
+from serving import Place, encoded, until
 
 from ctxrep_edit import InputError, ModelError, OutputError, PipelineBusy
 
@@ -49,6 +50,7 @@ from ctxrep_edit import InputError, ModelError, OutputError, PipelineBusy
         ({"extra_body": {"scope": "everywhere"}}, "scope", "choose one of"),
         ({"extra_body": {"strategy": "luck"}}, "strategy", "choose one of"),
         ({"extra_body": {"preserve": ["taste"]}}, "preserve", "choose one of"),
+        ({"extra_body": {"preserve": ["following"]}}, "preserve", "name one in CTXREP_EDIT_CLIP"),
         ({"extra_body": {"denoising_strength": 0.5}}, "denoising_strength", "has no option"),
         ({"extra_body": {"negative_prompt": "fog"}}, "negative_prompt", "true_cfg_scale"),
         ({"n": 2, "extra_body": {"batch_size": 3}}, "batch_size", "from 1 to 2"),
@@ -80,6 +82,13 @@ def test_errors_of_the_library(error: Exception, status: int, code: str | None) 
     assert "/srv" not in str(refused)
     assert refused.param == ("mask" if status == 400 else None)
     assert ("retry-after" in headers(refused)) == (status == 503)
+
+
+def test_a_webp_that_is_too_long_is_refused_before_it_is_made(place: Place, picture: Image.Image) -> None:
+    long = ("a.png", encoded(picture.resize((2048, 8))))
+    with pytest.raises(openai.BadRequestError, match="at most 16383 pixels a side") as refused:
+        place.client.images.edit(image=long, prompt=tiny.WORDS, size="16384x64", output_format="webp")
+    assert refused.value.param == "output_format"
 
 
 def test_another_model(place: Place, png: bytes) -> None:

@@ -94,7 +94,8 @@ def test_bodies_and_pictures_have_limits(guarded: Place, picture: Image.Image) -
 
 
 def test_without_keys_only_this_machine_may_ask(place: Place) -> None:
-    for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}):
+    others = ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"})
+    for headers in (*others, {"host": "["}, {"origin": "http://["}):
         answer = place.get("/v1/models", headers=headers)
         assert answer.status_code == 403, headers
     assert place.get("/v1/models", headers={"origin": place.url}).status_code == 200

@@ -18,7 +18,7 @@ from ctxrep_plugins.server.making import Making, counted
 from ctxrep_plugins.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from ctxrep_plugins.server.named import places
 from ctxrep_plugins.server.parameters import FILES, Limits, Wanted, known, wanted
-from ctxrep_plugins.server.pictures import check_further, check_picture, check_size
+from ctxrep_plugins.server.pictures import check_form, check_further, check_picture
 from ctxrep_plugins.server.refusals import Cancelled, Refused
 from ctxrep_plugins.server.schema import edits_schema
 from ctxrep_plugins.server.stream import event, events
@@ -119,7 +119,7 @@ async def _asked(request: Request, service: Service, jobs: Jobs | None) -> Wante
         if asked.mask is not None:
             await asyncio.to_thread(check_picture, asked.mask, "mask", service.limits)
         await asyncio.to_thread(check_further, asked.references, service.limits)
-    check_size(asked.form.size, source, service.limits)
+    check_form(asked.form, source, service.limits)
     found = await asyncio.to_thread(places, asked.named, jobs, request.state.owner)
     return replace(asked, places=found)
 

@@ -94,7 +94,11 @@ class Guard:
 def _check_near(headers: Headers) -> None:
     """Raises `Refused` for what a page of another site, or another name of this machine, could have sent."""
     asked, origin = headers.get("host", ""), headers.get("origin")
-    if urlsplit(f"//{asked}").hostname not in HERE or (origin and urlsplit(origin).netloc != asked):
+    try:
+        near = urlsplit(f"//{asked}").hostname in HERE and (not origin or urlsplit(origin).netloc == asked)
+    except ValueError:  # no address at all
+        near = False
+    if not near:
         raise Refused("Without keys only this machine may ask, by the name of localhost.", status=403)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctxrep_plugins.server.named import Named
 from ctxrep_plugins.server.refusals import Refused
 
-from ctxrep_edit import InputError
+from ctxrep_edit import InputError, ModelError
 
 if TYPE_CHECKING:
     from ctxrep_edit import Edit, EditSet
@@ -33,10 +33,15 @@ def edited(
             on_edit=tell,
         )  # fmt: skip
     like = edits_of("like", places.get("like", ()))
-    made = stream_edits(
-        image, prompt, n, unlike=edits_of("unlike", places.get("unlike", ())), pipeline=pipeline, progress=False,
-        on_step=on_step, like=like[0] if like else None, **options,
-    )  # fmt: skip
+    try:
+        made = stream_edits(
+            image, prompt, n, unlike=edits_of("unlike", places.get("unlike", ())), pipeline=pipeline, progress=False,
+            on_step=on_step, like=like[0] if like else None, **options,
+        )  # fmt: skip
+    except ModelError as error:
+        if isinstance(options.get("preserve"), str) or error.__cause__ is not None:
+            raise
+        raise Refused(str(error), "preserve") from error  # a check was named that has no model here
     for edit in made:
         tell(edit)
     return made.edits

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 KINDS = ("PNG", "JPEG", "WEBP")
+WEBP = 16383
+"""Pixels of a side that the format has room for."""
 
 
 def check_picture(data: bytes, name: str, limits: Limits) -> tuple[int, int]:
@@ -56,10 +58,14 @@ def check_further(pictures: Sequence[bytes], limits: Limits) -> None:
         )  # fmt: skip
 
 
-def check_size(size: tuple[int, int] | None, source: tuple[int, int], limits: Limits) -> None:
-    """Raises `Refused` where pictures of `size` would be stretched, or too large."""
-    if size is None:
+def check_form(form: Form, source: tuple[int, int], limits: Limits) -> None:
+    """Raises `Refused` where pictures of `form` would be stretched, or too large, also in the size of their source."""
+    if form.format == "webp" and max(form.size or source) > WEBP:
+        message = f"A webp has at most {WEBP} pixels a side: take another output_format, or a smaller size."
+        raise Refused(message, "output_format")
+    if form.size is None:
         return
+    size = form.size
     (width, height), (w, h) = size, source
     if min(abs(width * h / w - height), abs(height * w / h - width)) >= 1:
         raise Refused(
