@@ -15,6 +15,9 @@ from ctxrep_edit import InputError, OutputError
 if TYPE_CHECKING:
     from ctxrep_edit import EditSet
 
+PHOTOGRAPHS = (".jpeg", ".jpg", ".png", ".webp")
+"""How the names end of what is taken from a folder of photographs."""
+
 
 def need(command: str, modules: Sequence[str], extra: str) -> None:
     """Raises InputError where some of the modules, which an extra brings, are not installed."""

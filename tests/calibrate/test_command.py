@@ -219,6 +219,7 @@ def test_what_is_kept_replaces_other_ways_to_say_it(tmp_path: Path) -> None:
         (["--scope", "nowhere"], "has no scope 'nowhere'"),
         (["--embedder", "dinosaur"], "There is no embedder 'dinosaur'"),
         (["--photos", "no/such"], "There is no folder no/such"),
+        (["--photos", str(Path(__file__).parent)], "holds no .jpeg, .jpg, .png, .webp: name a folder with photographs"),
         (["--instructions", "no-such.txt"], "The instructions in no-such.txt cannot be read"),
     ],
 )

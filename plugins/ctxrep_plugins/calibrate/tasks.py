@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxrep_plugins.shared import PHOTOGRAPHS
+
 from ctxrep_edit import MODELS, InputError
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ INSTRUCTIONS = (
     "change the season", "change the background", "add something funny", "make it look old",
 )  # fmt: skip
 """Open ones: each has many right answers. The embedded models know the first six."""
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 LONGEST = 1536  # pixels: photographs are brought down to it, as models edit at a megapixel or less
 SEEDS = 1000  # between the first seeds of two tasks
 
@@ -58,9 +59,9 @@ def photographs(folder: Path | None) -> list[Path]:
         return [folder / name for name in PHOTOS if (folder / name).exists()]
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}: name one with photographs for --photos.")
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTOGRAPHS and file.is_file())
     if not found:
-        raise InputError(f"{folder} holds no {', '.join(sorted(SUFFIXES))}: name a folder with photographs.")
+        raise InputError(f"{folder} holds no {', '.join(PHOTOGRAPHS)}: name a folder with photographs.")
     return found
 
 

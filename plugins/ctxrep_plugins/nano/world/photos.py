@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ctxrep_plugins.shared import PHOTOGRAPHS
 from PIL import Image
 
 BUCKETS = ((64, 64), (56, 72), (72, 56), (48, 80), (80, 48))  # (height, width): all that the embedded models know
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 HELD_OUT = (  # photographs and textures in scikit-image's wheel; no model of ours was trained on them
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
     "grass.png", "gravel.png", "motorcycle_left.png", "rocket.jpg",
@@ -22,7 +22,7 @@ def read_folder(folder: Path, sides: Sequence[int] = (320, 900)) -> list[np.ndar
     Links, and screenshots that wallpaper packages hold as previews, are passed over.
     """
     pictures = []
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.is_symlink())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and not p.is_symlink())
     for file in sorted(p for p in found if "screenshot" not in p.name):
         with Image.open(file) as image:
             if min(image.size) < min(sides):
