@@ -49,11 +49,19 @@ SMALL = 2**28
 @click.option(
     "--window", type=click.FloatRange(0, 1, min_open=True),
     help="For how much of the noise, from its start, they repel: more finds more answers, less keeps closer to the "
-    "words.  [default: the model's]",
+    "words, and far above 0.17 edits break.  [default: the model's]",
 )  # fmt: skip
 @click.option(
     "--oversample", type=click.IntRange(1),
     help="How many times as many candidates start, of which the most different go on.  [default: the model's]",
+)  # fmt: skip
+@click.option(
+    "--hold", type=click.FloatRange(0, 1),
+    help="While how much of the noise goes, in the window, an answer of the model holds.  [default: the model's]",
+)  # fmt: skip
+@click.option(
+    "--churn", type=click.FloatRange(0, 1),
+    help="How much of their noise is drawn anew behind the window.  [default: the model's]",
 )  # fmt: skip
 @click.option(
     "--batch-size", type=click.IntRange(1),
@@ -68,7 +76,11 @@ SMALL = 2**28
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the first edit; the others follow.  [default: random]")
 @click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: the model's]")
-@click.option("--mask", type=click.Path(path_type=Path), help="Where the edit is allowed: white, or transparent.")
+@click.option(
+    "--mask", type=click.Path(path_type=Path),
+    help="Where the edit is allowed: white, or transparent. Models that do not inpaint are not shown it, and may edit "
+    "elsewhere: the checks go by it, and --restore.",
+)  # fmt: skip
 @click.option(
     "--reference", "references", type=click.Path(path_type=Path), multiple=True,
     help="A further picture that INSTRUCTION speaks of, where the model takes several; may be repeated.",
@@ -123,14 +135,18 @@ def edit(
     # 2. The edits.
     from ctxrep_edit.results.places import Numbered
     from ctxrep_edit.sampling.particles import seeds
+    from ctxrep_edit.settings import Repulsion
 
     options |= {"preserve": "off" if no_check else checks or "auto", "seed": seeds(seed, 1)[0]}
     options["batch_size"] = options["batch_size"] or "auto"
     options["vary"] = None if vary is None else vary.split(",")
+    said = {name: options.pop(name) for name in ("hold", "churn")}
+    options["repulsion"] = Repulsion(**said) if said != dict.fromkeys(said) else None
     place = Numbered(force, [path.expanduser() for path in (image, mask, *references) if path is not None])
     wanted = {"diverse" if amount else "plain": {**options, "strength": amount}}
     if compare:  # plain edits have no use for what is said of the repulsion
-        wanted = {"plain": {**options, "strength": 0.0, "window": None, "oversample": None}, **wanted}
+        unsaid = dict.fromkeys(("window", "oversample", "repulsion"))
+        wanted = {"plain": {**options, "strength": 0.0, **unsaid}, **wanted}
     try:
         sets = {name: _made(source, instruction, **asked) for name, asked in wanted.items()}
     except BaseException as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxrep_edit.cli.edit import check_writable, named_forms, print_json, print_tables, write
+from ctxrep_edit.errors import InputError
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
@@ -41,6 +42,11 @@ def follow(
 
     made: from the set there, with `pipeline` and `progress` as `EditSet.more` takes them.
     """
+    if not folder.is_dir():
+        raise InputError(
+            f"FOLDER is {click.format_filename(folder)!r}, which is no folder: name one that ctxrep-edit has written a "
+            "set into."
+        )
     forms = named_forms([*exporters, "bank"])
     out = out or folder
     check_writable(out)

@@ -38,7 +38,7 @@ def edits_table(sets: Mapping[str, EditSet]) -> Table:
         for edit in everyone(edits):
             cells = (
                 str(edit.index + 1),
-                shown(str(edit.name or edit.seed)),
+                shown(str(edit.name or ("-" if edit.seed is None else edit.seed))),
                 *(shown(edit.value or "-"),) * valued,
                 _verdict(edit, edits),
                 *(_measured(edit) if judged else ()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import sys
 from collections.abc import Mapping
@@ -165,8 +166,9 @@ def _shallow(picture: Image.Image, name: str) -> Image.Image:
 def _existing(path: str | os.PathLike[str], name: str) -> Path:
     """The path, once it is known to lead to something that is not a folder."""
     shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}..."
-    if shown.startswith(("http://", "https://", "data:")):
-        raise InputError(f"{name} is the address {shown}, which is not fetched. Download it and give the file.")
+    if shown.startswith(("http:/", "https:/", "data:")):
+        address = re.sub("^(https?):/+", r"\1://", shown)  # a Path has a slash less
+        raise InputError(f"{name} is the address {address}, which is not fetched. Download it and give the file.")
     try:
         found = Path(path).expanduser()
         is_folder, exists = found.is_dir(), found.exists()

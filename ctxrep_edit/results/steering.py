@@ -23,6 +23,11 @@ def between(
 ) -> EditSet:  # fmt: skip
     """See `EditSet.between`."""
     ends = _named(edits, one), _named(edits, other)
+    if ends[0] is ends[1]:
+        raise InputError(
+            f"Both ends of the walk are edit {ends[0].index + 1}, so that there is nothing between: name two edits, or "
+            "take `like` for variations of one."
+        )
     if not (is_count(count) and count >= 2):
         raise InputError(f"count is {count!r}, but must be a whole number of edits, both ends among them: at least 2.")
     if not (is_number(beyond) and 0 <= beyond <= 1):

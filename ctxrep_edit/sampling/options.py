@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.sampling.calling import parameters
-from ctxrep_edit.settings import is_count, is_number
+from ctxrep_edit.settings import Repulsion, is_count, is_number
 
 OURS = {
     "image": "give the picture first",
@@ -39,9 +40,12 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
     known: parameters that are no options, which a misspelt one may mean.
     """
     accepted = set(parameters(pipeline))
-    theirs = accepted - set(OURS) - set(IMPOSSIBLE)
+    theirs = {name for name in accepted if not name.startswith("_")} - set(OURS) - set(IMPOSSIBLE)
+    settings = {field.name for field in fields(Repulsion)}
     for name, value in options.items():
         if ALIAS.get(name, name) not in accepted:
+            if name in settings:
+                raise InputError(f"{name} is a field of Repulsion: give repulsion=Repulsion({name}={value!r}).")
             near = difflib.get_close_matches(name, [*theirs, *known], 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(theirs))}."
             raise InputError(f"{type(pipeline).__name__} has no option {name!r}: {hint}")
@@ -69,13 +73,13 @@ def check_claimed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> None:
 def call_arguments(asked: Mapping[str, Any], options: Mapping[str, Any], n: int) -> dict[str, Any]:
     """The keyword arguments of a call for n particles: what model and adapter ask for, then the caller's options.
 
-    Embeddings of one row are expanded to n. Raises InputError for another number of rows.
+    Embeddings of one row, and their masks, are expanded to n. Raises InputError for another number of rows.
     """
     arguments = {**asked, **{ALIAS.get(name, name): value for name, value in options.items()}}
     if options.get("prompt_embeds") is not None:  # one row each, in place of the words
         arguments |= {"prompt": None, **({"num_images_per_prompt": 1} if "num_images_per_prompt" in asked else {})}
     for name, value in options.items():
-        if name.endswith("_embeds") and isinstance(value, Tensor):
+        if name.endswith(("_embeds", "_embeds_mask")) and isinstance(value, Tensor):
             if not value.ndim or len(value) not in (1, n):
                 rows = len(value) if value.ndim else "no"
                 raise InputError(f"{name} has {rows} rows for {n} edits: give one row for all of them, or {n}.")

@@ -93,12 +93,14 @@ def test_compare(photo: Path, folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_said_of_the_repulsion(photo: Path, folder: Path, tmp_path: Path) -> None:
     """Plain edits, to compare with, have no use for it."""
-    said = ["--window", 0.3, "--oversample", 3, "--scope", "double", "--no-check", "--json"]
-    result = call(photo, "change the light", "-n", 2, "-o", tmp_path, "--model", folder, "--compare", *said)
+    said = ["--window", 0.3, "--oversample", 3, "--hold", 0.2, "--churn", 0.5, "--scope", "double"]
+    made = ["-o", tmp_path, "--model", folder, "--compare", "--no-check", "--json"]
+    result = call(photo, "change the light", "-n", 2, *said, *made)
     assert result.exit_code == 0, result.output
-    plain, diverse = (made["recipe"]["repulsion"] for made in json.loads(result.stdout).values())
+    plain, diverse = (one["recipe"]["repulsion"] for one in json.loads(result.stdout).values())
     assert plain["strength"] == 0
     assert (diverse["window"], diverse["oversample"], diverse["scope"]) == (0.3, 3, "double")
+    assert (diverse["hold"], diverse["churn"]) == (0.2, 0.5)
 
 
 def test_credits_and_transparency_survive(folder: Path, tmp_path: Path) -> None:
@@ -194,11 +196,12 @@ def test_help_names_everything() -> None:
         assert word in text
     text = call("edit", "--help").stdout
     options = (
-        "-n -o --out --force --model --strength --scope --seed --steps --mask --device --dtype --no-check --compare "
-        "--json"
+        "-n -o --out --force --model --strength --scope --hold --churn --seed --steps --mask --device --dtype "
+        "--no-check --compare --json"
     )
     for option in options.split():
         assert option in text
+    assert "far above 0.17 edits break" in " ".join(text.split())
 
 
 def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

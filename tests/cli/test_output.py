@@ -52,6 +52,13 @@ def test_nor_is_a_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in text
 
 
+def test_an_edit_without_a_seed_has_none_to_show() -> None:
+    edits = edit_set(2)
+    text = printed(one=replace(edits, edits=(edits[0], replace(edits[1], seed=None))))
+    (row,) = (line for line in text.splitlines() if line.startswith("│ 2"))
+    assert [cell.strip() for cell in row.split("│")][1:3] == ["2", "-"]
+
+
 def test_a_table_names_what_it_measures_and_says_nothing_twice() -> None:
     edits = edit_set(6)
     lost = [Verdict(False, "PSNR outside the edit", 18.5, 20.0, "the rest is noisy")] * 2

@@ -123,6 +123,7 @@ def test_the_given_picture_is_left_alone() -> None:
         ("bad\0name.png", "Check the path"),
         ("x" * 5000, "Check the path"),
         ("https://example.org/a.png", "not fetched"),
+        (Path("https://example.org/a.png"), "the address https://example.org/a.png, which is not fetched. Download it"),
         (b"", "not an image"),
         (b"neither PNG nor JPEG", "not an image"),
         (encoded(Image.fromarray(PIXELS))[:-90], "truncated or broken"),

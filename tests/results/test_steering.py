@@ -163,6 +163,7 @@ def test_the_commands(folder: Path, picture: Image.Image, tmp_path: Path) -> Non
     edits.save(tmp_path, bank=True)
     result = command_line.call("between", tmp_path, 1, 3, "-n", 3, "--beyond", 0.5)
     assert result.exit_code == 0, result.output
+    assert "None" not in result.stdout  # of a seed
     assert f"written into {tmp_path / '2'}" in result.output
     assert EditSet.load(tmp_path / "2").recipe["walk"]["shares"] == [0.0, 0.75, 1.5]
     result = command_line.call("like", tmp_path, 2, "-n", 1, "--spread", 0, "--json")
@@ -171,6 +172,11 @@ def test_the_commands(folder: Path, picture: Image.Image, tmp_path: Path) -> Non
     result = command_line.call("like", tmp_path, 4)
     assert (result.exit_code, "There is no edit 4: the set has edits 1 to 3" in result.output) == (1, True)
     assert command_line.call("like", tmp_path, 1, "--spread", 1.5).exit_code == 2
+    result = command_line.call("between", tmp_path, 1, 1)
+    assert (result.exit_code, "Both ends of the walk are edit 1, so" in result.output) == (1, True)
+    for command in (["like", tmp_path / "edit-2.png", 1], ["more", tmp_path / "sheet.png"], ["more", tmp_path / "no"]):
+        result = command_line.call(*command)
+        assert (result.exit_code, f"FOLDER is '{command[1]}', which is no folder" in result.output) == (1, True)
 
 
 # What does not go together
@@ -183,6 +189,9 @@ def test_places_and_numbers_out_of_range(pipeline: Any, picture: Image.Image) ->
             first.between(0, wrong)
         with pytest.raises(InputError, match="names no edit"):
             first.like(wrong)
+    for same in (1, -2, first[1]):
+        with pytest.raises(InputError, match=r"^Both ends of the walk are edit 2, so that there is nothing between"):
+            first.between(1, same)
     for wrong in (1, 0, 2.5):
         with pytest.raises(InputError, match=r"count is .*, but must be a whole number of edits, both ends among them"):
             first.between(0, 1, wrong)

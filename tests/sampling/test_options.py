@@ -21,6 +21,9 @@ from ctxrep_edit import InputError
         ({"guidance_scale": "x"}, r"^guidance_scale is 'x', but must be a number"),
         ({"width": True}, r"^width is True, but must be a whole number of pixels"),
         ({"denoising_strength": 0.5}, r"has no option 'denoising_strength'"),
+        ({"hold": 0}, r"^hold is a field of Repulsion: give repulsion=Repulsion\(hold=0\)\.$"),
+        ({"churn": 0.5}, r"^churn is a field of Repulsion: give repulsion=Repulsion\(churn=0\.5\)\.$"),
+        ({"zzz": 2}, r"has no option 'zzz': it takes callback_on_step_end,"),  # _auto_resize is not theirs
         ({"restore": "yes"}, r"^restore is 'yes', but must be True or False"),
         ({"strength": True}, r"^strength is True, but must be a finite number"),
         ({"on_step": 3}, r"^on_step is 3, but must be a function"),
