@@ -129,6 +129,12 @@ def test_asking_again_by_the_same_key_is_one_job(shop: tuple[Place, Path, Client
     assert first == second
     assert client.ask(png, key="k2").json()["id"] != first
     assert other.ask(png, key="k1").json()["id"] != first
+    asked = {**PLAIN, "steps": "4"}
+    same = [
+        client.http.post("/v1/jobs", data=dict(order), files={"image": png}, headers={"idempotency-key": "k3"})
+        for order in (asked.items(), reversed(asked.items()))
+    ]
+    assert [answer.status_code for answer in same] == [202, 202]
     refused = client.ask(png, key="k1", n="1")
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "idempotency_key_reused")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import threading
@@ -19,7 +20,7 @@ from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWor
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import OperationalError
 
-from ctxrep_edit import InputError
+from ctxrep_edit import InputError, encode_json
 
 QUEUE = "ctxrep-edit"
 ATTEMPTS = 25
@@ -113,18 +114,16 @@ class Jobs:
         key: what the client calls it, so that asking again is no second job. Raises `Refused` where it called another
         request so, and where too many wait.
         """
-        digest = _digest(repr(sorted(request.items())).encode(), *(pictures[name] for name in sorted(pictures)))
+        digest = _digest(*(part for name in sorted(pictures) for part in (name.encode(), pictures[name])))
+        stated = json.loads(encode_json({**request, "owner": owner, "digest": digest}))  # as it is read again
         job = f"job-{secrets.token_hex(12) if key is None else _digest((owner or '').encode(), key.encode())[:24]}"
         with self._lock:
             known = self.shelf.request(job)
             if known is None:
                 self._check_room(owner)
-                stated = {
-                    **request, "owner": owner, "digest": digest, "created": int(time.time()),
-                    "seed": secrets.randbelow(2**31),
-                }  # fmt: skip
-                self.shelf.put(job, stated, pictures)
-            elif known["digest"] != digest:
+                once = {"created": int(time.time()), "seed": secrets.randbelow(2**31)}
+                self.shelf.put(job, {**stated, **once}, pictures)
+            elif known != {**stated, "created": known["created"], "seed": known["seed"]}:
                 raise Refused(
                     "That Idempotency-Key was used for another request: take a new one.", status=409,
                     code="idempotency_key_reused",
