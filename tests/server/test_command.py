@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -94,13 +97,21 @@ def test_new_key(tmp_path: Path) -> None:
 SERVE = """
 from ctxrep_edit.cli import main
 from ctxrep_plugins.server import running
-running.GRACE = 1
+running.GRACE = 5
 main()
 """
 
 
 def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: Path) -> None:
-    """A job that goes on for longer is left to the next process."""
+    """Who follows a job is let go at once; a set that is waited for and a job have the grace together, and a job that
+    goes on for longer is left to the next process."""
+    let_go = dict[str, float]()
+
+    def hear(name: str, method: str, **options: Any) -> None:
+        with suppress(httpx2.HTTPError):
+            httpx2.request(method, f"{place.url}/v1/{name}", timeout=60, **options)
+        let_go[name] = time.monotonic()
+
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, "serve", "--port", "0", "--model", folder, "--state", tmp_path],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": ""},
@@ -119,12 +130,22 @@ def test_it_serves_until_it_is_told_to_end(folder: Path, png: bytes, tmp_path: P
         asked = {"data": {"prompt": words, "n": "16", "steps": "200", "batch_size": "1"}, "files": {"image": png}}
         job = httpx2.post(f"{place.url}/v1/jobs", **asked, timeout=60).json()["id"]
         until(lambda: httpx2.get(f"{place.url}/v1/jobs/{job}").json()["status"] == "running")
+        follows, waits = (
+            threading.Thread(target=hear, args=(f"jobs/{job}/events", "GET")),
+            threading.Thread(target=hear, args=("images/edits", "POST"), kwargs=asked),
+        )
+        for client in (follows, waits):
+            client.start()
+        until(lambda: "ctxrep_edit_waiting 2.0" in place.get("/metrics").text.splitlines())
     finally:
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 9
+    for client in (follows, waits):
+        client.join()
+    assert let_go[f"jobs/{job}/events"] - begun < 4 < let_go["images/edits"] - begun
     made = Jobs(tmp_path, lambda name, owner: {"data": [], "set": {}, "error": None})
     made.open()
     until(lambda: made.about(job, None)["status"] == "completed")

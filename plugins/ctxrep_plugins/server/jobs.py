@@ -63,7 +63,12 @@ class Jobs:
         self._left = left
         self._lock, self._came = threading.Lock(), 0
         self._under_way = dict[str, threading.Event]()  # set where nobody waits for it any longer
-        self.grace = 30
+        self.grace = 30.0
+        self.ends: float | None = None  # the time at which what is under way is left
+
+    def stop(self) -> None:
+        """The end is near: the `grace` seconds of what is under way begin."""
+        self.ends = self.ends or time.monotonic() + self.grace
 
     def open(self) -> None:
         """Takes up what an earlier process left undone. Raises InputError where the database cannot be reached."""
@@ -98,11 +103,13 @@ class Jobs:
         threading.Thread(target=self._tidy, name="ctxrep-edit retention", daemon=True).start()
 
     def close(self) -> None:
-        """Waits for the job under way, for `grace` seconds. What has not ended is taken up by the next process."""
+        """Waits for the jobs under way while their time lasts. The next process takes up what has not ended."""
+        self.stop()
         self._closed.set()
         with self._lock:
             pass  # what is being removed is removed
-        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=self.grace if self.running else 0)
+        left = max(0, int((self.ends or 0) - time.monotonic()))
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=left if self.running else 0)
         if not self.running:
             self._held.release()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctxrep_plugins.server.jobs import Jobs
 
 GRACE = 30
-"""Seconds that requests under way may take to end when the server is stopped."""
+"""Seconds that requests and jobs under way may take to end when the server is stopped."""
 
 
 class Server(uvicorn.Server):
@@ -39,6 +39,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for place in (socket.getsockname() for server in self.servers for socket in server.sockets):
             self.service.log.info("listening", host=place[0], port=place[1], model=self.service.model)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        if self.jobs is not None:
+            self.jobs.stop()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         return self.service.workers.failed is not None or await super().on_tick(counter)
