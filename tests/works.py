@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ctxrep_plugins.server.making
+from ctxrep_plugins.server import job_making, making
 from ctxrep_plugins.server.refusals import Refused
 
 from ctxrep_edit import ModelError
 
-made = ctxrep_plugins.server.making.make_set
+made = making.make_set
+make_job = job_making.make_job
 
 
 def nothing(device: str | None) -> None:
@@ -86,3 +90,34 @@ def breaks(*asked: Any) -> None:
 
 def late(*asked: Any) -> None:
     raise Refused("It took too long.", status=504, code="time_limit")
+
+
+@contextmanager
+def dropping(module: Any, *numbers: int) -> Iterator[None]:
+    """In it the edits of these numbers fail their checks, and are dropped."""
+
+    def edited(image: bytes, prompt: str, n: int, tell: Any, **options: Any) -> Any:
+        made = real(image, prompt, n, lambda edit: edit.index in numbers or tell(edit), **options)
+        left = [tuple(edit for edit in made if (edit.index in numbers) == bad) for bad in (False, True)]
+        return replace(made, edits=left[0], dropped=left[1])
+
+    real, module.edited = module.edited, edited
+    try:
+        yield
+    finally:
+        module.edited = real
+
+
+def job_without_its_second(*asked: Any) -> Any:
+    with dropping(job_making, 1):
+        return make_job(*asked)
+
+
+def job_of_nothing(*asked: Any) -> Any:
+    with dropping(job_making, 0, 1):
+        return make_job(*asked)
+
+
+def set_of_nothing(*asked: Any) -> Any:
+    with dropping(making, 0, 1):
+        return made(*asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import openai
 import pytest
 import tiny
+import works
+from ctxrep_plugins.server import job_making, making
 from PIL import Image
 from serving import Place, encoded, serving, until
 
@@ -72,6 +75,31 @@ def test_more_of_a_set_keeps_its_regions(http: httpx2.Client, judged: dict[str, 
     pairs = zip(judged["data"], more["data"], strict=False)
     assert all(http.get(one["region"]).content == http.get(other["region"]).content for one, other in pairs)
     assert http.get(more["data"][2]["region"]).status_code == 200
+
+
+def test_more_of_a_set_that_left_one_out(http: httpx2.Client, png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each edit keeps its index, under which its pictures are, from its event to the set."""
+    with monkeypatch.context() as patched:
+        patched.setattr(job_making, "make_job", works.job_without_its_second)
+        first = done(http, png, **{**JUDGED, "n": "3"})
+    assert [one["index"] for one in first["data"]] == [0, 2]
+    refused = http.post(f"/v1/jobs/{first['id']}/more", json={"unlike": [1]})
+    assert refused.status_code == 400
+    assert "no edit with the index 1. Those that are there: 0, 2." in refused.json()["error"]["message"]
+    job = http.post(f"/v1/jobs/{first['id']}/more", json={"n": 2, "unlike": [0, 2]}).json()["id"]
+    told = [json.loads(line[6:]) for line in http.get(f"/v1/jobs/{job}/events").iter_lines() if line[:5] == "data:"]
+    assert [one["index"] for one in told[:-1]] == [3, 4]
+    whole = told[-1]["data"]
+    assert [one["index"] for one in whole] == [0, 2, 3, 4]
+    for kinds, pairs in (
+        (("url", "region", "heat"), zip(first["data"], whole[:2], strict=True)),
+        (("url", "region"), zip(told[:-1], whole[2:], strict=True)),
+    ):
+        for one, other in pairs:
+            assert one["seed"] == other["seed"]
+            for kind in kinds:
+                pictures = [opened(http.get(entry[kind]).content).tobytes() for entry in (one, other)]
+                assert pictures[0] == pictures[1], (kind, one["index"])
 
 
 def test_what_was_not_judged_has_none(http: httpx2.Client, png: bytes) -> None:
@@ -245,6 +273,22 @@ def test_asking_again_by_a_key_is_answered_and_not_made(keeping: Place, http: ht
     assert refused.value.param == "scope"
     with pytest.raises(openai.BadRequestError, match="are not kept"):
         asked("k5", stream=True, partial_images=2)
+
+
+def test_a_set_that_leaves_all_out_is_empty_by_a_key_and_without(
+    keeping: Place, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "make_set", works.set_of_nothing)
+    monkeypatch.setattr(job_making, "make_job", works.job_of_nothing)
+    asked: dict[str, Any] = {
+        "image": ("a.png", png), "prompt": tiny.WORDS, "n": 2,
+        "extra_body": {"on_unfaithful": "drop"},
+    }  # fmt: skip
+    for headers in ({}, {"Idempotency-Key": "nothing"}):
+        empty = keeping.client.images.edit(**asked, extra_headers=headers)
+        assert (empty.data, len(empty.set["dropped"])) == ([], 2)  # type: ignore[attr-defined]
+        with pytest.raises(openai.UnprocessableEntityError, match="All 2 edits failed"):
+            list(keeping.client.images.edit(**asked, extra_headers=headers, stream=True))
 
 
 def test_a_client_that_hung_up_finds_its_answer(keeping: Place, png: bytes) -> None:

@@ -106,10 +106,11 @@ class _Job:
     def _more(self, request: Mapping[str, Any]) -> EditSet:
         before = loaded(str(self.shelf.set_of(request["more_of"])))
         numbers = request["unlike"]
+        first = 1 + max((edit.index for edit in (*before, *before.dropped)), default=-1)  # as `+` numbers them
         unlike = None if numbers is None else [edit for edit in before if edit.index in numbers]
         fresh = before.more(
             request["n"], unlike=unlike, pipeline=self.pipeline, progress=False, on_step=self.on_step,
-            on_edit=lambda edit: self._tell(replace(edit, index=len(before) + edit.index)),
+            on_edit=lambda edit: self._tell(replace(edit, index=first + edit.index)),
         )  # fmt: skip
         return before + self._named(fresh)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctxrep_plugins.server.body import key_of, read_json
 from ctxrep_plugins.server.jobs import ENDED, Jobs
+from ctxrep_plugins.server.named import check_index
 from ctxrep_plugins.server.parameters import Limits, Wanted
 from ctxrep_plugins.server.readers import Indices, Whole
 from ctxrep_plugins.server.refusals import Refused
@@ -44,7 +45,7 @@ def add_jobs(app: FastAPI, jobs: Jobs, limits: Limits, asked: Any) -> None:
         before = await asyncio.to_thread(jobs.about, job, request.state.owner)
         if before["status"] != "completed":
             raise Refused(f"The job is {before['status']}: there is more of a set once it is there.", status=409)
-        stated = await _more_asked(request, limits, len(before["data"]))
+        stated = await _more_asked(request, limits, before["data"])
         return await _accepted(request, jobs, {**stated, "more_of": job}, {})
 
     @app.get("/v1/jobs/{job}", summary="What has become of a job")
@@ -80,8 +81,8 @@ def laid_down(wanted: Wanted) -> tuple[dict[str, Any], dict[str, bytes]]:
     return stated, pictures | {f"{REFERENCE}{i}": one for i, one in enumerate(wanted.references)}
 
 
-async def _more_asked(request: Request, limits: Limits, there: int) -> Mapping[str, Any]:
-    """n, and the `index` of edits to be unlike; None: all."""
+async def _more_asked(request: Request, limits: Limits, data: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """n, and the `index` of edits to be unlike, of those of a set, whose entries are `data`; None: all."""
     fields = await read_json(request, limits)
     for name in fields:
         if name not in ("n", "unlike"):
@@ -89,10 +90,9 @@ async def _more_asked(request: Request, limits: Limits, there: int) -> Mapping[s
                 f"There is no parameter {name[:60]!r}: give n and unlike.", name[:60], code="unknown_parameter"
             )
     n, unlike = fields.get("n"), fields.get("unlike")
-    return {
-        "n": 4 if n is None else Whole(1, limits.n)("n", n),
-        "unlike": None if unlike is None else Indices(there)("unlike", unlike),
-    }
+    index = None if unlike is None else Indices()("unlike", unlike)
+    check_index("unlike", index, data)
+    return {"n": 4 if n is None else Whole(1, limits.n)("n", n), "unlike": index}
 
 
 async def _accepted(request: Request, jobs: Jobs, stated: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Response:
@@ -104,9 +104,10 @@ async def _accepted(request: Request, jobs: Jobs, stated: Mapping[str, Any], pic
 
 
 async def _news(jobs: Jobs, job: str, owner: str | None, seen: int) -> AsyncIterator[bytes]:
-    """Edit k is event k, also when the job was broken off and taken up again; the end is the last one."""
+    """Edit k is event k, also when the job was broken off and taken up again; the end is the last one. A server that
+    is stopped tells no more: the next one does."""
     quiet = 0.0
-    while True:
+    while jobs.ends is None:
         try:
             about = await asyncio.to_thread(jobs.about, job, owner)  # before what is told, so that nothing is missed
         except Refused:  # it is kept no longer

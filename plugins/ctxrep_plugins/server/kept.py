@@ -12,7 +12,7 @@ from ctxrep_plugins.server.making import patches
 from ctxrep_plugins.server.parameters import Wanted
 from ctxrep_plugins.server.pictures import encoded
 from ctxrep_plugins.server.refusals import Refused
-from ctxrep_plugins.server.stream import completed
+from ctxrep_plugins.server.stream import completed, nothing_left
 
 from ctxrep_edit import encode_json
 
@@ -46,6 +46,8 @@ class Kept:
                     yield await asyncio.to_thread(self._completed, entry)
                     sent.add(entry["index"])
             await asyncio.sleep(POLL)
+        if not about["data"]:
+            raise nothing_left(self.wanted.n)
         *others, last = [entry for entry in about["data"] if entry["index"] not in sent]
         for entry in others:
             yield await asyncio.to_thread(self._completed, entry)
@@ -59,11 +61,7 @@ class Kept:
         if about["status"] == "failed":
             error = about["error"]
             raise Refused(error["message"], error["param"], status=_status(error), code=error["code"])
-        if about["status"] != "completed":
-            return None
-        if not about["data"]:
-            raise Refused("All edits failed a check and were dropped.", status=422, code="unfaithful")
-        return dict(about)
+        return dict(about) if about["status"] == "completed" else None
 
     def _picture(self, entry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
         """An entry of `data`, how its picture is, and how many patches it has."""
@@ -83,10 +81,10 @@ class Kept:
 
     def _answer(self, about: Mapping[str, Any]) -> str:
         made = [self._picture(entry) for entry in about["data"]]
-        usage = counted(self.wanted, made[0][2], len(made))
-        data = [entry for entry, _, _ in made]
+        _, how, size = made[0] if made else ({}, {}, 0)
+        usage, data = counted(self.wanted, size, len(made)), [entry for entry, _, _ in made]
         return encode_json(
-            {"created": about["created"], **made[0][1], "data": data, "usage": usage, "set": about["set"]}, indent=None
+            {"created": about["created"], **how, "data": data, "usage": usage, "set": about["set"]}, indent=None
         )
 
     def _completed(self, entry: Mapping[str, Any], whole: Mapping[str, Any] | None = None) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_plugins.server.readers import Indices, Number, Whole, parsed, shown
+from ctxrep_plugins.server.readers import LAST, Indices, Number, Whole, parsed, shown
 from ctxrep_plugins.server.refusals import Refused
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ LEANS = ("unlike", "like", "between")
 """Parameters that name edits."""
 MOST = 8
 """Sets of one request."""
-LAST = 10**6
-"""A number that no edit has."""
 BANK = "bank.safetensors"
 COUNT = 5
 """Edits of a walk, both ends among them, where it is not said how many."""
@@ -42,7 +40,7 @@ class Unlike:
     def _one(self, name: str, one: Mapping[str, Any]) -> dict[str, Any]:
         given = _object(name, one, ("index",), self.form)
         index = given.get("index")
-        return {"set": given["set"], "index": None if index is None else Indices(LAST)(name, parsed(index))}
+        return {"set": given["set"], "index": None if index is None else Indices()(name, parsed(index))}
 
     form = 'Give {"set": "set-...", "index": [0, 3]}; without index all of its edits are meant.'
 
@@ -121,12 +119,18 @@ def places(
     return {name: [_place(name, one, jobs, owner) for one in some] for name, some in named.items()}  # type: ignore[arg-type]
 
 
+def check_index(name: str, index: Sequence[int] | None, data: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `Refused` for an `index` that no edit of a set has, whose entries are `data`."""
+    there = [entry["index"] for entry in data]
+    lacking = [i for i in index or () if i not in there]
+    if lacking:
+        known = ", ".join(map(str, there)) or "none"
+        raise Refused(f"{name}: the set has no edit with the index {lacking[0]}. Those that are there: {known}.", name)
+
+
 def _place(name: str, one: Mapping[str, Any], jobs: Jobs, owner: str | None) -> Named:
     about = jobs.set_about(one["set"], owner, name)
-    there = [edit["index"] for edit in about["data"]]
-    lacking = [i for i in one["index"] or () if i not in there]
-    if lacking:
-        raise Refused(f"{name}: {one['set'][:40]} has no edit with the index {lacking[0]}.", name)
+    check_index(name, one["index"], about["data"])
     folder = jobs.shelf.set_of(about["job"])
     if not (folder / BANK).is_file():
         message = f"{name}: {one['set'][:40]} has kept nothing to lean on: it is plain, or took too much memory."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -179,25 +180,29 @@ class Size:
         return {"type": "string", "pattern": r"^(auto|\d{1,6}x\d{1,6})$"}
 
 
+LAST = 10**6
+"""A number that no edit has."""
+LONGEST = 2**16
+"""Letters of JSON text in a form."""
+
+
 @dataclass(frozen=True)
 class Indices:
-    """A list of different numbers, from 0 up to below `there`."""
-
-    there: int
+    """A list of different numbers of edits."""
 
     def __call__(self, name: str, value: Any) -> list[int]:
         if not isinstance(value, list) or not value or len(set(map(repr, value))) < len(value):
             raise Refused(f"{name} is {shown(value)}, but must be a list of the index of edits, each once.", name)
-        return sorted(Whole(0, self.there - 1)(name, one) for one in value)
+        return sorted(Whole(0, LAST)(name, one) for one in value)
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        return {"type": "array", "items": Whole(0, self.there - 1).schema, "uniqueItems": True}
+        return {"type": "array", "items": Whole(0, LAST).schema, "uniqueItems": True}
 
 
 def parsed(value: Any) -> Any:
-    """What a form has as JSON text; all else is as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+    """What a form has as JSON text; all else, and what is too long for it, is as it is."""
+    if not isinstance(value, str) or len(value) > LONGEST or not value.lstrip().startswith(("{", "[")):
         return value
     try:
         return json.loads(value)
@@ -207,5 +212,5 @@ def parsed(value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """A value of a client, as short as it must be to be found again."""
-    text = repr(value)
+    text = repr(value[:60]) if isinstance(value, str) else reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

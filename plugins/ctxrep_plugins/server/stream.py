@@ -49,8 +49,13 @@ async def events(making: Making, model: str) -> AsyncIterator[bytes]:
         else:
             yield await _told(making, edit)
     if held is None:
-        raise Refused(f"All {wanted.n} edits failed a check and were dropped.", status=422, code="unfaithful")
+        raise nothing_left(wanted.n)
     yield await _told(making, held, model)
+
+
+def nothing_left(n: int) -> Refused:
+    """Of a stream, which has no event then."""
+    return Refused(f"All {n} edits failed a check and were dropped.", status=422, code="unfaithful")
 
 
 def _shown(making: Making, preview: Preview) -> bytes:
