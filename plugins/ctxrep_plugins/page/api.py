@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -76,22 +77,26 @@ class Api:
 
     def news(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Names and data of its events, to the end of the job, whatever becomes of the connection meanwhile."""
-        last, given_up = "0", time.monotonic() + PATIENCE
+        last, given_up = "0", math.inf
         while True:
             try:
-                for number, name, data in self._events(job, last):
-                    last, given_up = number, time.monotonic() + PATIENCE
-                    yield name, data
-                    if name.removeprefix("job.") in ENDED:
-                        return
+                for told in self._events(job, last):
+                    given_up = math.inf
+                    if told is not None:
+                        last, name, data = told
+                        yield name, data
+                        if name.removeprefix("job.") in ENDED:
+                            return
             except httpx.TransportError as error:
                 if time.monotonic() > given_up:
                     raise self._lost() from error
             if time.monotonic() > given_up:
                 raise Refusal("The server told no end of the job. Its log may say why.")
+            given_up = min(given_up, time.monotonic() + PATIENCE)
             time.sleep(0.5)
 
-    def _events(self, job: str, last: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    def _events(self, job: str, last: str) -> Iterator[tuple[str, str, dict[str, Any]] | None]:
+        """Numbers, names and data; None: a sign that the server is there."""
         with self._http.stream("GET", f"{JOBS}/{job}/events", headers={"Last-Event-ID": last}) as answer:
             if not answer.is_success:
                 answer.read()
@@ -99,7 +104,9 @@ class Api:
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 name, colon, value = line.partition(": ")
-                if name and colon:
+                if line.startswith(":"):
+                    yield None
+                elif name and colon:
                     fields[name] = value
                 elif not line and "data" in fields:
                     yield fields.get("id", last), fields.get("event", ""), json.loads(fields["data"])
