@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
+import threading
+import time
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import httpx2
 import openai
 import pytest
 import tiny
+from ctxrep_plugins.server import app
 from ctxrep_plugins.server.keys import add_key, owner, read_keys
 from ctxrep_plugins.server.parameters import Limits
 from PIL import Image
@@ -91,6 +96,31 @@ def test_bodies_and_pictures_have_limits(guarded: Place, picture: Image.Image) -
         answer = httpx2.post(f"{guarded.url}/v1/images/edits", content=content, headers=headers)
         assert answer.status_code == 413
         assert answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_few_bodies_are_read_at_a_time(place: Place, png: bytes) -> None:
+    """So that those which are never sent to their end take no more memory than a few; all else is answered."""
+    head = (
+        "POST /v1/images/edits HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+    )
+    host, answers = place.url.removeprefix("http://"), list[Any]()
+
+    def ask() -> None:
+        asked = {"image": ("a.png", png), "prompt": tiny.WORDS, "extra_body": {"preserve": "off"}}
+        answers.append(place.client.images.edit(**asked))  # type: ignore[arg-type]
+
+    client = threading.Thread(target=ask)
+    with ExitStack() as stack:
+        for _ in range(app.READ):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", int(host.partition(":")[2]))))
+            half.sendall(head.format(host).encode() + b"{")
+        time.sleep(0.5)
+        client.start()
+        client.join(2)
+        assert not answers
+        assert place.get("/healthz").status_code == 200
+    client.join(60)
+    assert answers[0].data
 
 
 def test_without_keys_only_this_machine_may_ask(place: Place) -> None:

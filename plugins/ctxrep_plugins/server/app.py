@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 GONE = 499
 """Status in the log where the client had left."""
+READ = 8
+"""Bodies of one owner that are read at a time; further ones stay on the way."""
 
 
 @dataclass
@@ -49,6 +52,9 @@ class Service:
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    reading: dict[str | None, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(READ))
+    )
     failed: InputError | None = None
 
     def count(self, making: Making) -> None:
@@ -111,7 +117,8 @@ def application(service: Service, jobs: Jobs | None = None) -> FastAPI:
 
 async def _asked(request: Request, service: Service, jobs: Jobs | None) -> Wanted:
     """What a request wants, its pictures looked at. Raises `Refused`."""
-    fields, files = await read(request, service.limits)
+    async with service.reading[request.state.owner]:
+        fields, files = await read(request, service.limits)
     asked = wanted(fields, files, service.model, service.limits)
     request.state.note.update(n=asked.n, bytes=len(asked.image))
     async with service.decoding:
