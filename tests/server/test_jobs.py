@@ -90,6 +90,11 @@ def test_a_job_is_made_and_its_pictures_fetched(shop: tuple[Place, Path, Client,
         assert client.http.get(f"/v1/sets/{about['set']['id']}/files/{name}").status_code == 404, name
 
 
+def test_whose_user_it_is_for_is_given_back(client: Client, png: bytes) -> None:
+    jobs = [client.new(png, **{name: "u1"}) for name in ("user", "safety_identifier")]
+    assert [client.about(job)["safety_identifier"] for job in (*jobs, client.new(png))] == ["u1", "u1", None]
+
+
 def test_events_can_be_taken_up_where_they_were_left(client: Client, png: bytes) -> None:
     job = client.new(png, n="3", batch_size="1")
     events = client.events(job)
@@ -118,6 +123,8 @@ def test_more_of_a_set(client: Client, png: bytes) -> None:
     assert (told["url"], whole) == (about["data"][2]["url"], about)
     again = client.http.post(f"/v1/jobs/{about['id']}/more")
     assert len(client.ended(again.json()["id"])["data"]) == 7
+    long = client.http.post(f"/v1/jobs/{first}/more", content=b" " * 10**6)
+    assert (long.status_code, long.json()["error"]["code"]) == (413, "body_too_large")
     for body, param in (({"n": 0}, "n"), ({"unlike": [2]}, "unlike"), ({"unlike": "1"}, "unlike"), ({"x": 1}, "x")):
         refused = client.http.post(f"/v1/jobs/{first}/more", json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)

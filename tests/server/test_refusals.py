@@ -120,6 +120,7 @@ def post(place: Place, **options: Any) -> dict[str, Any]:
         ({"json": {"image": "data:image/png;base64,????", "prompt": "x"}}, 400, "image"),
         ({"json": {"image": 7, "prompt": "x"}}, 400, "image"),
         ({"json": {"image": "data:image/png;base64,AAAA", "prompt": "x"}}, 400, "image"),
+        ({"json": {"image": "data:,", "images": ["data:,"], "prompt": "x"}}, 400, "image"),
         ({"json": [1]}, 400, None),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, None),
         ({"content": b'{"n": 1, "n": 2}', "headers": {"content-type": "application/json"}}, 400, None),

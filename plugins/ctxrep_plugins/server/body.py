@@ -20,6 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 MOST_FILES, MOST_FIELDS = 9, 64
 MOST_VALUES = 2**17
 """Of JSON, counted by its commas; all texts together have fewer."""
+SMALL = 2**16
+"""Bytes of a body without pictures."""
 LISTS = ("vary", "unlike[index]", "between[index]")
 """Parameters that are lists, also where they are given once."""
 SEVERAL = ("preserve",)
@@ -48,9 +50,14 @@ async def read(request: Request, limits: Limits) -> tuple[dict[str, Any], Files]
 
 async def read_json(request: Request, limits: Limits) -> dict[str, Any]:
     """A small JSON object; none at all is an empty one. Raises `Refused`."""
+    body = b""
     try:
         async with asyncio.timeout(limits.seconds):
-            body = await request.body()
+            async for part in request.stream():
+                body += part
+                if len(body) > SMALL:
+                    message = f"The body is longer than the {SMALL} bytes that are taken."
+                    raise Refused(message, status=413, code="body_too_large")
     except (TimeoutError, ClientDisconnect):
         raise Refused("The request was cut off.", status=408) from None
     return _object(body) if body else {}
@@ -115,8 +122,11 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _json(body: bytes) -> tuple[dict[str, Any], Files]:
     fields = _object(body)
-    if "images" in fields:
-        fields.setdefault("image", fields.pop("images"))
+    images = fields.pop("images", None)
+    if images is not None:
+        if fields.get("image") is not None:
+            raise Refused("image is given twice, also as images: give it once.", "image")
+        fields["image"] = images
     files: Files = {}
     for name in FILES:
         given = fields.pop(name, None)

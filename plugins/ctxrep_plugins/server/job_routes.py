@@ -77,6 +77,7 @@ def laid_down(wanted: Wanted) -> tuple[dict[str, Any], dict[str, bytes]]:
     stated = {"prompt": wanted.prompt, "n": wanted.n, "options": dict(wanted.options)}
     stated |= wanted.named
     stated |= {"walk": wanted.walk} if wanted.walk else {}
+    stated |= {"safety_identifier": wanted.identifier} if wanted.identifier else {}
     pictures = {"image": wanted.image} | ({} if wanted.mask is None else {"mask": wanted.mask})
     return stated, pictures | {f"{REFERENCE}{i}": one for i, one in enumerate(wanted.references)}
 

@@ -185,7 +185,8 @@ class Jobs:
         finished = len(self.shelf.told(job)) if earlier else len(said["data"])
         return {
             "id": job, "object": "job", "status": state, "created": request["created"], "n": request["n"],
-            "more_of": request.get("more_of"), "finished": finished, **said,
+            "more_of": request.get("more_of"), "safety_identifier": request.get("safety_identifier"),
+            "finished": finished, **said,
         }  # fmt: skip
 
     def set_about(self, name: str, owner: str | None, param: str | None = None) -> dict[str, Any]:
