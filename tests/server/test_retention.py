@@ -15,6 +15,7 @@ from ctxrep_plugins.server import jobs
 from ctxrep_plugins.server.jobs import Jobs
 from ctxrep_plugins.server.parameters import Keep
 from ctxrep_plugins.server.refusals import Refused
+from ctxrep_plugins.server.shelf import Shelf
 from serving import until
 
 
@@ -78,6 +79,24 @@ def test_what_is_too_old_goes_by_itself(tmp_path: Path, monkeypatch: pytest.Monk
         until(lambda: made.shelf.request(name) is None, seconds=10)
         time.sleep(0.1)
         assert not list((tmp_path / "jobs").iterdir())
+
+
+def test_a_file_that_is_gone_meanwhile_ends_no_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a job that was just cancelled, whose worker renames it."""
+    monkeypatch.setattr(jobs, "TIDIED", 0.05)
+    looked = list[str]()
+
+    def size(shelf: Shelf, job: str) -> int:
+        looked.append(job)
+        if len(looked) == 1:
+            raise FileNotFoundError(job)
+        return real(shelf, job)
+
+    real = Shelf.size
+    monkeypatch.setattr(Shelf, "size", size)
+    with opened(tmp_path, Keep(seconds=0.5), done) as made:
+        name = ask(made, 1)
+        until(lambda: made.shelf.request(name) is None, seconds=10)
 
 
 def test_limits_are_for_jobs() -> None:

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ctxrep_plugins.server.refusals import Refused
 from ctxrep_plugins.server.shelf import Shelf, job_of
 from dbos import DBOS, DBOSConfig, DBOSContextSetAuth, SetEnqueueOptions, SetWorkflowID, error
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from ctxrep_edit import InputError, encode_json
 
@@ -245,11 +246,8 @@ class Jobs:
 
     def _tidy(self) -> None:
         while self._keep != NO_END and not self._closed.is_set():
-            try:
+            with suppress(error.DBOSException, SQLAlchemyError, OSError):  # a file or database that is at work
                 self.retire()
-            except error.DBOSException:
-                if not self._closed.is_set():
-                    raise
             self._closed.wait(TIDIED)
 
     def _counted(self, job: str) -> dict[str, Any]:
