@@ -174,11 +174,22 @@ def test_jobs_are_cancelled_under_way_and_while_they_wait(client: Client, png: b
     assert client.http.post(f"/v1/jobs/{after}/cancel").json()["status"] == "completed"
 
 
+def test_what_was_finished_before_a_job_was_cancelled_stays(client: Client, png: bytes) -> None:
+    job = client.new(png, n="8", steps="60", batch_size="1")
+    until(lambda: client.about(job)["finished"])
+    client.http.post(f"/v1/jobs/{job}/cancel")
+    (_, name, told), *_, (_, end, about) = client.events(job)
+    assert (name, end, about["data"]) == ("job.edit", "job.cancelled", None)
+    assert client.http.get(told["url"]).headers["content-type"] == "image/png"
+    assert client.http.get(told["url"].replace("edit-1", "edit-8")).status_code == 404
+
+
 def test_a_job_that_is_cancelled_leaves_its_turn_to_others(
     shop: tuple[Place, Path, Client, Client], png: bytes
 ) -> None:
     place, _, client, _ = shop
     left = threading.Event()
+    until(lambda: place.workers.waiting == 0)  # of other tests
     place.workers.submit(Task(works.until_cancelled, nobody, left.is_set))
     try:
         job = client.new(png)

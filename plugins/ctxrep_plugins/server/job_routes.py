@@ -132,8 +132,8 @@ def _file(jobs: Jobs, name: str, owner: str | None, file: str) -> Path:
     job = job_of(name)
     if jobs.find(job, owner) is None:
         raise Refused(f"There is no set {name[:40]!r}.", status=404, code="set_not_found")
-    status = jobs.about(job, owner)["status"]
-    found = jobs.shelf.file(job, file) if status in ("running", "completed") else None
+    found = jobs.shelf.file(job, file)
     if found is None:
+        status = jobs.about(job, owner)["status"]
         raise Refused(f"The job of this set is {status}, and has no such file.", status=404, code="file_not_found")
     return found
