@@ -38,7 +38,7 @@ def page(server: str | None, api_key: str | None, model: str | None, port: int, 
         if server is None:
             name = model or "kontext-nano"
             click.echo(f"Loading {name} ...")
-            own = stack.enter_context(own_server(name, folder / "state"))
+            own = stack.enter_context(own_server(name, folder))
             api, check = own.api(), own.check
         else:
             api, check = Api(server, api_key), _nothing

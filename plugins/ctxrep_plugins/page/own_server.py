@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,17 +17,34 @@ from ctxrep_plugins.page.api import Api
 
 from ctxrep_edit import ModelError
 
-RUN = "from ctxrep_edit.cli import main; main()"
+RUN = "from ctxrep_plugins.page.own_server import run; run()"
 GRACE = 5
 """Seconds that it may take to end. Its jobs are not kept, so none is waited for."""
+SWEEP = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
+
+
+def run() -> None:
+    """`ctxrep-edit` in the server's process, after the page's folder as the first argument."""
+    from ctxrep_edit.cli import main
+
+    threading.Thread(target=_follow, args=(sys.argv.pop(1),), name="ctxrep-edit follower", daemon=True).start()
+    main()
+
+
+def _follow(folder: str) -> None:
+    """Ends this process with the page's, however that ends, and takes its folder away: nobody else is left to."""
+    sys.stdin.read()  # to the end of the page, which writes nothing
+    os.execl(sys.executable, sys.executable, "-c", SWEEP, folder)  # with which the workers end, too
 
 
 class OwnServer:
-    """`ctxrep-edit serve`, as a process below this one."""
+    """`ctxrep-edit serve`, as a process below this one. folder: of the page, which goes with it."""
 
-    def __init__(self, model: str, state: Path) -> None:
-        serve = ["serve", "--model", model, "--port", "0", "--state", str(state)]
-        self.process = subprocess.Popen([sys.executable, "-c", RUN, *serve], stderr=subprocess.PIPE, text=True)
+    def __init__(self, model: str, folder: Path) -> None:
+        serve = ["serve", "--model", model, "--port", "0", "--state", str(folder / "state")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(folder), *serve], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self._said: deque[str] = deque(maxlen=20)
         self._port: int | None = None
         self._listening = threading.Event()
@@ -83,8 +101,8 @@ def _port(line: str) -> int | None:
 
 
 @contextmanager
-def own_server(model: str, state: Path) -> Iterator[OwnServer]:
-    server = OwnServer(model, state)
+def own_server(model: str, folder: Path) -> Iterator[OwnServer]:
+    server = OwnServer(model, folder)
     try:
         yield server
     finally:
