@@ -128,11 +128,11 @@ class Pool:
         return self.settings.share(step, noise) == 0 or noise == self._clock.noise(step + 1)
 
     def _closing(self) -> bool:
-        """Whether the step under way is the last of the window, and one of it was answered in less than all noise:
-        there pictures differ by little that will last."""
+        """Whether the answer in the step under way is the last one in the window, and not the first: in all noise
+        pictures differ by little that will last."""
         step = self._clock.step
-        asked = any(lasts(self.settings, self._clock, one) is not None for one in range(1, step + 1))
-        return asked and self._over(step + 1)
+        last = lasts(self.settings, self._clock, step)
+        return step > 0 and last is not None and self._over(last + 1)
 
     def _narrow(self, clean: Tensor) -> None:
         self._before = _points(clean)

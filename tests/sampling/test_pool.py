@@ -22,6 +22,7 @@ from diffusers import (
     StableDiffusion3InpaintPipeline,
     UniPCMultistepScheduler,
 )
+from diffusers.callbacks import PipelineCallback
 from PIL import Image
 from plugging import Nothing
 from torch import Tensor
@@ -63,6 +64,13 @@ def test_the_transformer_has_n_rows_at_a_time(pipeline: Any, picture: Image.Imag
     assert edits[0].seed == 5
     assert {edit.seed for edit in edits} <= {*range(5, 11)}
     assert edits.recipe["started"] == [*range(5, 11)]
+
+
+def test_those_whose_answers_hold_are_left_out_by_the_last_one(pipeline: Any, picture: Image.Image) -> None:
+    held = replace(SETTINGS, steps=None, window=0.6, hold=0.2)  # asked in the first step and the fourth of five
+    rows = rows_given(pipeline)
+    edit(picture, pipeline=pipeline, repulsion=held, oversample=2)
+    assert rows == [3, 3, 1, 1, 3, 3, 1, 3, 2]
 
 
 @pytest.mark.parametrize("alone", [replace(SETTINGS, steps=1), replace(SETTINGS, steps=None, window=0.4, hold=0.5)])
@@ -274,3 +282,26 @@ def test_what_cannot_be_is_said(pipeline: Any, picture: Image.Image) -> None:
     embeds = torch.zeros(3, tiny.LENGTH, 32)
     with pytest.raises(InputError, match="prompt_embeds has a row for each edit, but with oversample=2 more"):
         edit(picture, pipeline=pipeline, oversample=2, prompt_embeds=embeds)
+
+
+@pytest.mark.parametrize("oversample", [1, 2])
+def test_a_callback_may_ask_for_other_tensors_alone(pipeline: Any, picture: Image.Image, oversample: int) -> None:
+    class Looking(PipelineCallback):
+        tensor_inputs = ("prompt_embeds",)
+
+        def callback_fn(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return look(pipe, step, timestep, tensors)
+
+    def look(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append(len(tensors["prompt_embeds"]))
+        return tensors
+
+    usual, seen = edit(picture, pipeline=pipeline, oversample=oversample), list[int]()
+    for options in (
+        {"callback_on_step_end": look, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]},
+        {"callback_on_step_end": Looking(cutoff_step_ratio=None, cutoff_step_index=1)},
+    ):
+        seen.clear()
+        edits = edit(picture, pipeline=pipeline, oversample=oversample, **options)
+        assert (tiny.pixels(edits) == tiny.pixels(usual)).all()
+        assert len(seen) == 6

@@ -75,9 +75,7 @@ def test_those_that_waited_take_the_same_way(pipeline: Any, picture: Image.Image
     rows = rows_given(pipeline)
     edits = edit(picture, pipeline=pipeline, mask=mask)
     assert off == [pytest.approx(0, abs=1e-5)]
-    assert rows == [2] * (
-        4 * 2 + 3 + 3 + 3
-    )  # the window, a step to look, the rest of each
+    assert rows == [2] * (4 * 2 + 3 + 3 + 3)  # the window, a step to look, the rest of each
     assert edits.recipe["batches"] == [[0, 1], [2, 3]]
     plain = edit(picture, pipeline=pipeline, mask=mask, strength=0.0)
     assert [bool((one == other).all()) for one, other in zip(*map(tiny.pixels, (edits, plain)), strict=True)] == [
