@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 
-from ctxrep_edit.errors import InputError
+from ctxrep_edit.errors import InputError, Unfaithful
+from ctxrep_edit.faithfulness.judgement import unjudged
+from ctxrep_edit.imaging import mask_picture
 from ctxrep_edit.plugins.loading import heard, notify
 from ctxrep_edit.results.assembly import assemble, edit_of, settle
 from ctxrep_edit.results.continuing import Asked
@@ -62,32 +66,40 @@ class EditStream(Iterator[Edit]):
         words = planned.request.instruction
         notify("ctxrep_edit_started", instruction=words, n=len(planned.seeds), recipe=planned.recipe)
         batches = carry_out(planned)
-        while (later := self._next(batches, found)) is not None:
-            found = later
-            for edit in self._news(found, told) if self._each else ():
-                yield from self._told(edit)
-        assert found is not None  # a plan has one candidate at least
-        edits = self._assembled(found)
-        for edit in edits:
-            if edit.index not in told:
-                yield from self._told(edit)
-        edits = settle(edits, planned.policy.on_unfaithful)
-        notify("ctxrep_edit_finished", edits=edits)
-        self._set = edits
-
-    def _next(self, batches: Iterator[Candidates], found: Candidates | None) -> Candidates | None:
-        """What is there after the next batch; None where there is none. found: what is there before it."""
         try:
-            with on_the_cpu(), self._quiet():
-                return next(batches, None)
+            while (later := self._next(batches)) is not None:
+                found = later
+                for edit in self._news(found, told) if self._each else ():
+                    yield from self._told(edit)
+            assert found is not None  # a plan has one candidate at least
+            edits = self._assembled(found)
+            for edit in edits:
+                if edit.index not in told:
+                    yield from self._told(edit)
+            self._set = settle(edits, planned.policy.on_unfaithful)
+            notify("ctxrep_edit_finished", edits=self._set)
+        except (GeneratorExit, Unfaithful):  # nobody asks for more; it has them
+            raise
         except BaseException as error:
             if found is not None:
-                done = self._assembled(found)
-                error.edits = done  # type: ignore[attr-defined]
-                error.add_note(
-                    f"{len(done)} of {len(self._plan.seeds)} edits were done: `edits` of this error has them."
-                )
+                with suppress(Exception):  # the cause is what counts
+                    self._rescue(found, error)
             raise
+
+    def _next(self, batches: Iterator[Candidates]) -> Candidates | None:
+        """What is there after the next batch; None where there is none."""
+        with on_the_cpu(), self._quiet():
+            return next(batches, None)
+
+    def _rescue(self, found: Candidates, error: BaseException) -> None:
+        """Gives the error the edits that were done; unjudged, where that is what failed or was broken off."""
+        try:
+            done = self._assembled(found)
+        except BaseException as cause:
+            found.verdicts = unjudged(found.checks, len(found.seeds), cause)
+            done = self._assembled(found)
+        error.edits = done  # type: ignore[attr-defined]
+        error.add_note(f"{len(done)} of {len(self._plan.seeds)} edits were done: `edits` of this error has them.")
 
     def _news(self, found: Candidates, told: set[int]) -> list[Edit]:
         """What is done by now and was not told before."""
@@ -124,8 +136,17 @@ def on_the_cpu() -> torch.device:
 def stream(arguments: Mapping[str, Any], n: int, *, each: bool = True, **now: Any) -> EditStream:
     """arguments: of `plan`, to be asked again for more like these; now: those of this run alone. each: whether anybody
     looks at the edits before all are done."""
+    arguments = {name: _number(value) for name, value in arguments.items()}
+    arguments["options"] = {name: _number(value) for name, value in arguments["options"].items()}
+    if arguments.get("mask") is not None:  # read once, as the picture is
+        arguments["mask"] = mask_picture(arguments["mask"], arguments["image"].image.size)
     again = dict(arguments)
     if again.get("pipeline") is not None:
         again["pipeline"] = weakref.ref(again["pipeline"])
     with on_the_cpu():
         return EditStream(plan(**arguments, n=n, **now), again, each or heard("ctxrep_candidate_ready"))
+
+
+def _number(value: Any) -> Any:
+    """Python's own instead of one of numpy's, of which no file can tell."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -172,6 +172,14 @@ def settings_asked(
     return replace(found, churn=0.0) if asked.churn is None and not can_churn(pipeline) else found
 
 
+def settled(settings: Repulsion, alone: bool, ranks: Ranks | None) -> Repulsion:
+    """Without what has no part in this run. alone: whether there is one edit, with nothing to differ from: a plain one,
+    whatever would be done to those that are moved."""
+    if alone:
+        return replace(settings, oversample=1, churn=0.0, hold=0.0)
+    return replace(settings, oversample=1) if ranks is not None or not settings.active else settings
+
+
 def check_batches(
     batch_size: Any,
     bank: Any,

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from ctxrep_edit.errors import ModelError
-from ctxrep_edit.sampling.particles import FLOATS_PER_PIXEL
+from ctxrep_edit.sampling.particles import FLOATS_PER_PIXEL, free_memory
 
 ROOM = 0.8
 """Of the free memory, what a batch may take by what was measured: others allocate too, and blocks are rounded up."""
@@ -42,7 +42,7 @@ class Batches:
         count = left if self._most is None else min(left, self._most)
         if self.asked is not None:
             return count
-        free, taken = _free(self.pipeline), self._taken()
+        free, taken = free_memory(self.pipeline), self._taken()
         if taken is None:
             might = free // (self.size[0] * self.size[1] * FLOATS_PER_PIXEL * self.pipeline.dtype.itemsize)
             return count if count <= might else 1
@@ -88,14 +88,6 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)
     return isinstance(error, RuntimeError) and ("you tried to allocate" in said or "out of memory" in said)
-
-
-def _free(pipeline: Any) -> int:
-    device = pipeline._execution_device
-    if device.type != "cuda":
-        return int(psutil.virtual_memory().available)
-    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + idle)
 
 
 def _used(pipeline: Any) -> Callable[[], int]:

@@ -36,12 +36,20 @@ def generators(numbers: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(number) for number in numbers]
 
 
+def free_memory(pipeline: Any) -> int:
+    """Bytes that are free where it works, those included that torch keeps of what was freed."""
+    device = pipeline._execution_device
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + idle)
+
+
 def check_memory(pipeline: Any, n: int, size: tuple[int, int], batch_size: int | None) -> None:
     """Raises InputError if n candidates of (width, height) pixels, or batch_size of them at once, clearly do not fit,
     before anything runs."""
     device, pixels = pipeline._execution_device, size[0] * size[1]
-    here = psutil.virtual_memory().available
-    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else here
+    here, there = psutil.virtual_memory().available, free_memory(pipeline)
     at_work = pixels * FLOATS_PER_PIXEL * pipeline.dtype.itemsize
     for name, count, each, free, where in (
         ("n", n, pixels * KEPT_PER_PIXEL, here, "the host"), ("batch_size", batch_size or 0, at_work, there, device),

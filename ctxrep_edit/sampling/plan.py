@@ -33,6 +33,7 @@ from ctxrep_edit.sampling.asked import (
     one_batch,
     parted,
     settings_asked,
+    settled,
     spread_over,
     words_given,
 )
@@ -124,8 +125,11 @@ class Plan:
     @property
     def next_seed(self) -> int:
         """The first one that no candidate of this plan starts from, whatever has to be made again."""
-        started = self.settings.oversample * len(self.seeds) + self.strategy.extra_seeds  # in a round
-        return self.seeds[0] + started * (1 + self.policy.rounds)
+        return self.begin(1 + self.policy.rounds)
+
+    def begin(self, number: int) -> int:
+        """The first seed of the round of that number, from 0."""
+        return self.seeds[0] + number * (self.settings.oversample * len(self.seeds) + self.strategy.extra_seeds)
 
     def arguments(self, seeds: Sequence[int], number: int = 0) -> dict[str, Any]:
         """The keyword arguments of one call that makes a particle per seed, each from the beginning of its noise, by
@@ -188,8 +192,7 @@ def plan(
     settings = settings_asked(pipeline, adapter, mover, repulsion, strength, scope, window, oversample, wordings.apart)
     origin = origin_of(pipeline, adapter, stated, left_open(mover, strength, repulsion), settings.active and n > 1)
     ranks = spread_over(group, n, mover, settings, oversample, batch_size, policy, unlike)
-    if ranks is not None or (n == 1 and not unlike) or not settings.active:  # one alone has nothing to differ from
-        settings = replace(settings, oversample=1)
+    settings = settled(settings, n == 1 and not unlike and like is None, ranks)
     at_once = check_batches(batch_size, bank, n, mover, settings, adapter, options, wordings.apart)
     check_pool(settings, n, options, adapter)
     # 3. The particles, and the call that makes them.

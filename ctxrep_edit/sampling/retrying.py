@@ -18,7 +18,8 @@ def made_again(rounds: Rounds, found: Candidates) -> Iterator[Candidates]:
     were made, as strongly as these were: what is repelled less falls back on the typical answer. A strategy that noted
     none there gets the plain first candidates to run along instead, so that an anchor repels the new ones. An
     unfaithful anchor is made again as one, unmoved. A candidate that never passes is its last attempt, with its
-    verdict. One that only repeats another stays, unless what was made in its place repeats none and passes.
+    verdict. One that only repeats another stays, unless what was made in its place repeats none and passes. A round
+    that is broken off, or that the caller stops, leaves all as it was.
     """
     plan, bank = rounds.plan, rounds.plan.bank
     for number in range(1, plan.policy.rounds + 1):
@@ -27,7 +28,15 @@ def made_again(rounds: Rounds, found: Candidates) -> Iterator[Candidates]:
             break
         spare = [i for i in again if plan.policy.on_unfaithful != "retry" or i not in found.unfaithful]
         left = bank.leave(again)
-        tried = _tried(rounds, found, again, number)
+        try:
+            tried = _tried(rounds, found, again, number)
+        except BaseException:
+            bank.take_back(left)
+            raise
+        if tried.stopped:
+            bank.take_back(left)
+            yield replace(found, seconds=tried.seconds, stopped=True)
+            return
         worse = {*tried.unfaithful, *tried.distances.repeats(last=again)} if spare else ()
         kept = [i for i in spare if i in worse]
         bank.take_back({i: left[i] for i in kept})
@@ -37,12 +46,12 @@ def made_again(rounds: Rounds, found: Candidates) -> Iterator[Candidates]:
 
 def _tried(rounds: Rounds, found: Candidates, again: list[int], number: int) -> Candidates:
     """What there is with new ones in the places of those. number: of the round, from 1."""
-    plan, bank, n = rounds.plan, rounds.plan.bank, len(found.seeds)
-    begin = plan.seeds[0] + plan.settings.oversample * n * number
+    plan, bank = rounds.plan, rounds.plan.bank
+    begin = plan.begin(number)
     seeds, images, strengths = list(found.seeds), found.images.clone(), list(found.strengths)
     for i in again:
         seeds[i] = begin + i
-    along = range(0 if bank.handed or found.still == n else found.still)
+    along = range(0 if bank.handed or found.still == len(seeds) else found.still)
     numbers = sorted({*again, *along})
     settings = replace(plan.settings, anchor=plan.settings.anchor and numbers[0] == 0)
     settings = settings if bank.handed else replace(settings, oversample=1)

@@ -74,10 +74,13 @@ class Rounds:
                 self._last = self._done
                 self._sizes.halve(len(batch))
                 continue
-            if self._left and settings.active and not self.plan.bank.handed:
+            if (self._left or self.plan.bank.kept) and settings.active and not self.plan.bank.handed:
+                others, otherwise = "those in unlike", "leave unlike out"
+                if self._left:
+                    others, otherwise = "those of other batches", f"take batch_size={len(self.plan.seeds)}"
                 raise PluginError(
                     f"The strategy {self.plan.strategy.name} does not hand run.bank to `repelled`, so that candidates "
-                    f"know nothing of those of other batches: mend it, or take batch_size={len(self.plan.seeds)}."
+                    f"know nothing of {others}: mend it, or {otherwise}."
                 )
             self.plan.bank.join(starting)
             waiting = part.waiting if isinstance(part, Pool) else waiting and waiting.after(len(batch))

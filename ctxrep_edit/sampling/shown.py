@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ctxrep_edit.errors import PluginError
 from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
@@ -27,7 +28,8 @@ from ctxrep_edit.sampling.run import sample
 def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
     """The contextual tokens of a picture of the plan's size; it takes about as long as one candidate.
 
-    Its noise follows from the picture. Raises InputError where the adapter does not say how latents are packed.
+    Its noise follows from the picture. Raises InputError where the adapter does not say how latents are packed,
+    and PluginError for a strategy that keeps the bank to itself.
     """
     packed = packed_latents(plan.pipeline, plan.adapter, picture)
     noise = torch.Generator().manual_seed(int(fingerprint(picture)["sha256"][:12], 16))
@@ -39,6 +41,11 @@ def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
         progress=False, on_step=None, words=plan.words, bank=bank,
     )  # fmt: skip
     bank.join([0])
+    if not bank.kept:
+        raise PluginError(
+            f"The strategy {plan.strategy.name} does not hand run.bank to `repelled`, so that a picture leaves nothing "
+            "to be unlike: mend it, or leave unlike out."
+        )
     return bank.kept[0]
 
 

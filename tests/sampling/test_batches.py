@@ -137,7 +137,7 @@ def test_where_memory_is_short_the_first_one_is_measured(
     pipeline: Any, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixel, free = 48 * 32 * 4, [0]
-    monkeypatch.setattr(batches, "_free", lambda pipeline: free[0])
+    monkeypatch.setattr(batches, "free_memory", lambda pipeline: free[0])
     monkeypatch.setattr(batches, "_used", lambda pipeline: lambda: 0)
     free[0] = batches.FLOATS_PER_PIXEL * pixel * 4  # four by the estimate
     edits = six(picture, pipeline=pipeline)
@@ -321,3 +321,10 @@ def test_the_bar_says_which_are_made(pipeline: Any, picture: Image.Image, capfd:
     made = stream_edits(picture, tiny.WORDS, 4, pipeline=pipeline, preserve=[Objects([[0, 2]])], on_unfaithful="retry")
     assert len(made.finish()) == 4
     assert "editing 1, 3 of 4: 100%" in capfd.readouterr().err
+
+
+def test_a_strategy_that_keeps_the_bank_to_itself_can_be_unlike_nothing(pipeline: Any, picture: Image.Image) -> None:
+    first = six(picture, pipeline=pipeline, n=2)
+    for others in (first[:1], [picture.rotate(180)]):
+        with pytest.raises(PluginError, match=r"does not hand run\.bank to `repelled`, so that .* or leave unlike out"):
+            six(picture, pipeline=pipeline, n=2, strategy=Forgetful(), unlike=others)

@@ -1,5 +1,6 @@
 """The noise that each particle starts from, and how many particles fit in memory."""
 
+import types
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from tiny import edit, pixels
 
-from ctxrep_edit import InputError
+from ctxrep_edit import InputError, Repulsion
 from ctxrep_edit.sampling import particles
 
 
@@ -66,3 +67,20 @@ def test_more_than_fits_is_said_before_the_run(
         InputError, match=r"about 0 candidates .* free some, or make them smaller with width and height"
     ):
         edit(picture, pipeline=pipeline, n=2)
+
+
+def test_what_torch_keeps_of_freed_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = types.SimpleNamespace(_execution_device=torch.device("cuda"), dtype=torch.bfloat16)
+    gibibyte = 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (gibibyte, 80 * gibibyte))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70 * gibibyte)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30 * gibibyte)
+    particles.check_memory(pipeline, 6, (1024, 1024), 6)
+    with pytest.raises(InputError, match=r"fit in the 41\.0 GiB free on cuda: ask for at most 34"):
+        particles.check_memory(pipeline, 40, (1024, 1024), 40)
+
+
+def test_one_alone_is_plain(pipeline: Any, picture: Image.Image) -> None:
+    plain = edit(picture, pipeline=pipeline, n=1, strength=0)
+    alone = edit(picture, pipeline=pipeline, n=1, repulsion=Repulsion(anchor=False, hold=0.3, churn=1.0))
+    assert np.array_equal(pixels(alone), pixels(plain))
