@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ctxrep_edit.errors import InputError
 from ctxrep_edit.imaging import Source, mask_picture, read_source
-from ctxrep_edit.results.continuing import Asked
+from ctxrep_edit.results.continuing import Asked, gone
 from ctxrep_edit.results.places import BANK_FORMAT
 from ctxrep_edit.results.valid_json import encode_json
 from ctxrep_edit.sampling.noise import Noise, plain
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "5"
+FORMAT = "6"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 
@@ -49,8 +49,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
         tensors["mask"] = _bytes(mask_picture(mask, source.image.size))
     for number, picture in enumerate(arguments.pop("references", ())):
         tensors[f"reference/{number}"] = _bytes(picture.image)
-    if arguments.pop("pipeline", None) is not None:
-        arguments["model"] = None  # it has no name by which it could be loaded again
+    given = arguments.pop("pipeline", None) is not None
     for edit in edits:
         if edit.trace is None and asked.repels:
             raise InputError(
@@ -63,7 +62,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
     stated = {
         "arguments": {name: _plain(name, value) for name, value in arguments.items()},
         "seeds": [edit.seed for edit in edits], "credits": dict(source.credits), "next_seed": asked.next_seed,
-        "repels": asked.repels,
+        "repels": asked.repels, "given": given,
         "kinds": [dict(edit.trace.kind) if edit.trace else None for edit in edits],
         "noises": [edit.trace.noise if edit.trace else None for edit in edits],
         "churns": [edit.trace.churn if edit.trace else 0.0 for edit in edits],
@@ -95,6 +94,8 @@ def with_bank(edits: EditSet, file: Path) -> EditSet:
             arguments["mask"] = Image.fromarray(tensors["mask"].numpy())
         others = [name for name in tensors if name.startswith("reference/")]
         arguments["references"] = tuple(_source(tensors[name], {}) for name in sorted(others))
+        if stated["given"]:
+            arguments["pipeline"] = gone
         asked = Asked(arguments, stated["next_seed"], stated["repels"])
         own = [
             replace(edit, trace=_trace(edit, tensors, kind, plain(noise), float(churn)))

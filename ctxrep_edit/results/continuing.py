@@ -24,8 +24,8 @@ class Asked:
     """What a set was asked for, so that more like it can be made.
 
     arguments: of `diverse_edit`, but for n, seed and unlike, those of the pipeline as `options`; the pipeline, where
-    one was given, as a weak reference, so that a set keeps none alive. next_seed: the first that no candidate of the
-    set started from. repels: whether its edits are ones that others can be repelled from.
+    one was given, as a weak reference, so that a set keeps none alive, or `gone`. next_seed: the first that no
+    candidate of the set started from. repels: whether its edits are ones that others can be repelled from.
     """
 
     arguments: Mapping[str, Any]
@@ -43,6 +43,10 @@ class Asked:
                 "The pipeline that made these edits is gone: give one of the same model, as in more(4, pipeline=...)."
             )
         return found
+
+
+def gone() -> None:
+    """In place of a weak reference to a pipeline that was given in another process."""
 
 
 def more(
@@ -96,7 +100,12 @@ def joined(one: EditSet, other: EditSet) -> EditSet:
             f"These sets are of the instructions {one.instruction!r} and {other.instruction!r}, so they cannot be "
             "joined: join sets of one instruction."
         )
-    edits = tuple(replace(edit, index=i) for i, edit in enumerate((*one.edits, *other.edits)))
+    first = 1 + max((edit.index for edit in (*one.edits, *one.dropped)), default=-1)
+    place = {index: i for i, index in enumerate(sorted(edit.index for edit in (*other.edits, *other.dropped)), first)}
+    edits, dropped = (
+        (*mine, *(replace(edit, index=place[edit.index]) for edit in theirs))
+        for mine, theirs in ((one.edits, other.edits), (one.dropped, other.dropped))
+    )
     parts = [part for some in (one, other) for part in some.recipe.get("joined", [dict(some.recipe)])]
     asked = other.asked
     if one.asked is not None and other.asked is not None:
@@ -107,6 +116,6 @@ def joined(one: EditSet, other: EditSet) -> EditSet:
         recipe={**one.recipe, "n": len(edits), "joined": parts},
         contextual_vendi=None,
         seconds=one.seconds + other.seconds,
-        dropped=(*one.dropped, *other.dropped),
+        dropped=dropped,
         asked=asked,
     )
