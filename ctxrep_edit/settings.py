@@ -157,9 +157,9 @@ BASE = Repulsion(
 def completed(settings: Repulsion, *defaults: Repulsion) -> Repulsion:
     """`settings` with what it leaves out taken from the first of `defaults` that says it; `strength` replaces their
     `eta` and `window` their `steps`, as they are other ways to say the same, and `steps` their `hold`."""
-    if settings.steps is not None and settings.hold is None:
-        settings = replace(settings, hold=0.0)
     for default in (*defaults, BASE):
+        if settings.steps is not None and settings.hold is None:
+            settings = replace(settings, hold=0.0)
         said = {f.name: getattr(default, f.name) for f in fields(Repulsion) if getattr(settings, f.name) is None}
         for name, other in (("strength", "eta"), ("window", "steps")):
             if getattr(settings, name) is not None:

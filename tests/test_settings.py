@@ -75,6 +75,7 @@ def test_window_and_steps_say_the_same() -> None:
     assert completed(Repulsion(window=0.2), taus).steps is None
     assert completed(Repulsion(), taus, FluxKontext.default).steps == 3
     assert completed(Repulsion(steps=2), FluxKontext.default).steps == 2
+    assert completed(Repulsion(), taus, Repulsion(window=0.1, hold=0.06)).hold == 0
 
 
 def levels(steps: int, shift: float) -> list[float]:

@@ -17,7 +17,7 @@ from ctxrep_adapters.shared import (
     words_before,
 )
 
-from ctxrep_edit import Adapter, Request, hookimpl
+from ctxrep_edit import Adapter, InputError, Request, hookimpl
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,11 @@ class QwenImageEdit(VideoAutoencoder):
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
+        if options.get("negative_prompt_embeds") is not None and options.get("prompt_embeds") is None:
+            raise InputError(
+                f"{type(pipeline).__name__} makes as many copies of negative_prompt_embeds as of the words: give "
+                "prompt_embeds and their mask, too, or negative_prompt in words."
+            )
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         unit = pipeline.vae_scale_factor * 2  # of the big models it divides every size at which they look at a picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,10 @@ from ctxrep_edit.plugins.profiles import base_of
 
 DEFAULT_MODEL = "kontext-nano"
 INDEXES = ("model_index.json", "modular_model_index.json")
+_hushing = threading.Lock()
+_hushed: dict[
+    Any, tuple[int, tuple[int, bool]]
+] = {}  # by logging module: loads under way, and what was set before them
 """What makes a folder one of a pipeline: of one class, or modular."""
 
 
@@ -234,19 +239,27 @@ def _modular(name: str, dtype: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps diffusers and transformers from printing while they load, and restores their settings."""
+    """Keeps diffusers and transformers from printing while they load; the last of several threads that load restores
+    their settings."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
     logs = (of_diffusers, of_transformers)
-    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    try:
+    with _hushing:
         for log in logs:
+            users, before = _hushed.get(log, (0, (log.get_verbosity(), log.is_progress_bar_enabled())))
+            _hushed[log] = users + 1, before
             log.set_verbosity_error()
             log.disable_progress_bar()
+    try:
         yield
     finally:
-        for log, (verbosity, bars) in zip(logs, before, strict=True):
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
+        with _hushing:
+            for log in logs:
+                users, (verbosity, bars) = _hushed.pop(log)
+                if users > 1:
+                    _hushed[log] = users - 1, (verbosity, bars)
+                    continue
+                log.set_verbosity(verbosity)
+                if bars:
+                    log.enable_progress_bar()

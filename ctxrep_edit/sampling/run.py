@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
 
 OnStep = Callable[[int, int], None]
+TOLD = "callback_on_step_end_tensor_inputs"
 
 
 def sample(
@@ -61,6 +62,8 @@ def sample(
     n = part.n if isinstance(part, Pool) else len(seeds)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)
     arguments = {name: value for name, value in arguments.items() if name != "callback_on_step_end"}
+    if told := getattr(steps.callback, "tensor_inputs", None) or arguments.get(TOLD):
+        arguments[TOLD] = [*dict.fromkeys(("latents", *told))]  # which we follow, whatever the caller does
 
     def call(*, after_step: StepCallback | None = None, **changes: Any) -> Tensor:
         after = steps.after(after_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import warnings
@@ -39,7 +40,8 @@ def unread(pipeline: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
     """By encoder, such as "CLIP (77 tokens)", the end of the prompt that it does not read, where there is one.
 
     Of the tokenizers that diffusers cuts with: a CLIP reads what it states itself, a T5 the `max_sequence_length` of
-    the pipeline's call.
+    the pipeline's call. They keep how they cut from call to call, so that copies are asked: the pipeline may be at work
+    in another thread.
     """
     longest = arguments.get("max_sequence_length", parameters(pipeline).get("max_sequence_length"))
     left: dict[str, str] = {}
@@ -49,7 +51,9 @@ def unread(pipeline: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
         most = {"CLIP": getattr(tokenizer, "model_max_length", None), "T5": longest}.get(kind)
         if not name.startswith("tokenizer") or not isinstance(prompt, str) or not most or not tokenizer.is_fast:
             continue
-        read = tokenizer(prompt, truncation=True, max_length=most, return_offsets_mapping=True)["offset_mapping"]
+        read = copy.deepcopy(tokenizer)(prompt, truncation=True, max_length=most, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         words = _from_word(prompt, max(end for _, end in read))
         if words:
             left[f"{kind} ({most} tokens)"] = words

@@ -105,3 +105,21 @@ def test_several_pictures_are_named_in_the_text() -> None:
     assert [frame[0] for frame in seen[0]["img_shapes"][0]] == [1] * 4  # what is made, and three sources
     mask = adapter.instruction(pipeline, given)(seen[0])
     assert int(mask.sum()) == len("add a hat")
+
+
+def test_embeddings_have_their_masks_with_them() -> None:
+    pipeline, picture = tiny_qwen.pipeline(), tiny_picture(64, 48)
+    asked = {"pipeline": pipeline, "n": 2, "seed": 0, "steps": 2, "preserve": "off", "progress": False}
+    with torch.no_grad():
+        text, mask = pipeline.encode_prompt("change the light", picture)
+    mask = torch.ones(text.shape[:2], dtype=torch.long) if mask is None else mask
+    one, two = (
+        diverse_edit(
+            picture, "change the light", prompt_embeds=text.repeat(rows, 1, 1),
+            prompt_embeds_mask=mask.repeat(rows, 1), oversample=1, **asked,
+        )
+        for rows in (1, 2)
+    )  # fmt: skip
+    assert [edit.image.tobytes() for edit in one] == [edit.image.tobytes() for edit in two]
+    with pytest.raises(InputError, match="as many copies of negative_prompt_embeds as of the words: give prompt_emb"):
+        diverse_edit(picture, "change the light", negative_prompt_embeds=text, true_cfg_scale=2.0, **asked)

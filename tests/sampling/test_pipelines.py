@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as of_diffusers
 from PIL import Image
 from tiny import edit, pixels
 
@@ -94,3 +95,14 @@ def test_a_device_that_is_none(picture: Image.Image, folder: Path) -> None:
         ModelError, match=r"cannot be put on the device 'warp': Expected .*\. Name another device, such"
     ):
         edit(picture, model=folder, device="warp")
+
+
+def test_loads_side_by_side_leave_the_logs_as_they_were() -> None:
+    before = of_diffusers.get_verbosity(), of_diffusers.is_progress_bar_enabled()
+    one, other = pipelines._quiet(), pipelines._quiet()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert of_diffusers.get_verbosity() == of_diffusers.ERROR
+    other.__exit__(None, None, None)
+    assert (of_diffusers.get_verbosity(), of_diffusers.is_progress_bar_enabled()) == before

@@ -87,3 +87,13 @@ def test_other_threads_are_heard(pipeline: Any, heard: list[str]) -> None:
         other.start()
         other.join()
     assert heard == ["something else", "something was truncated because of another run"]
+
+
+def test_the_pipelines_tokenizers_are_left_as_they_are(pipeline: Any) -> None:
+    """Another thread may be tokenizing with them."""
+    cut = {"padding": "max_length", "truncation": True, "max_length": 16}
+    pipeline.tokenizer_2(LONG, **cut)
+    backend = pipeline.tokenizer_2.backend_tokenizer
+    before = backend.padding, backend.truncation
+    assert unread(pipeline, {"prompt": LONG, "max_sequence_length": 8})
+    assert (backend.padding, backend.truncation) == before
