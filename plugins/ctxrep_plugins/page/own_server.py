@@ -17,22 +17,19 @@ from ctxrep_plugins.page.api import Api
 
 from ctxrep_edit import ModelError
 
-RUN = "from ctxrep_plugins.page.own_server import run; run()"
+RUN = "from ctxrep_plugins.page.own_server import follow; follow(); from ctxrep_edit.cli import main; main()"
 GRACE = 5
 """Seconds that it may take to end. Its jobs are not kept, so none is waited for."""
 SWEEP = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
-def run() -> None:
-    """`ctxrep-edit` in the server's process, after the page's folder as the first argument."""
-    from ctxrep_edit.cli import main
-
-    threading.Thread(target=_follow, args=(sys.argv.pop(1),), name="ctxrep-edit follower", daemon=True).start()
-    main()
+def follow() -> None:
+    """Has the server's process end with the page's, however that ends, and take its folder away, the first argument:
+    nobody else is left to."""
+    threading.Thread(target=_swept, args=(sys.argv.pop(1),), name="ctxrep-edit follower", daemon=True).start()
 
 
-def _follow(folder: str) -> None:
-    """Ends this process with the page's, however that ends, and takes its folder away: nobody else is left to."""
+def _swept(folder: str) -> None:
     sys.stdin.read()  # to the end of the page, which writes nothing
     os.execl(sys.executable, sys.executable, "-c", SWEEP, folder)  # with which the workers end, too
 
