@@ -146,11 +146,13 @@ def edit(
     wanted = {"diverse" if amount else "plain": {**options, "strength": amount}}
     if compare:  # plain edits have no use for what is said of the repulsion
         unsaid = dict.fromkeys(("window", "oversample", "repulsion"))
-        wanted = {"plain": {**options, "strength": 0.0, **unsaid}, **wanted}
+        wanted = {"plain": {**options, "strength": 0.0, "unlike": (), **unsaid}, **wanted}
+    sets: dict[str, EditSet] = {}
     try:
-        sets = {name: _made(source, instruction, **asked) for name, asked in wanted.items()}
+        for name, asked in wanted.items():
+            sets[name] = _made(source, instruction, **asked)
     except BaseException as error:
-        _save_done(error, out, forms, place)
+        _save_done(sets, next(name for name in wanted if name not in sets), error, out, forms, place)
         raise
     # 3. The files, and what is said of them.
     if not keep_credits:
@@ -221,13 +223,18 @@ def _made(source: Any, instruction: str, **options: Any) -> EditSet:
         return settle(error.edits, "drop")
 
 
-def _save_done(error: BaseException, out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
-    """Writes the edits that were done when a run came to its end too early, if there are any."""
+def _save_done(
+    sets: dict[str, EditSet], name: str, error: BaseException, out: Path, forms: Sequence[Exporter], place: Numbered
+) -> None:
+    """Writes the edits that were done when a run came to its end too early, if there are any: in the sets before, and
+    in the one of that name."""
     edits: EditSet | None = getattr(error, "edits", None)
-    if edits:
-        write({"": replace(edits, credits={})}, out, forms, place)
+    done = {**sets, name: edits} if edits else sets
+    if done:
+        write({name: replace(some, credits={}) for name, some in done.items()}, out, forms, place)
         folder = click.format_filename(place.folder)
-        click.echo(f"{len(edits)} of {edits.recipe['n']} edits were done; they are in {folder}", err=True)
+        for some in done.values():
+            click.echo(f"{len(some)} of {some.recipe['n']} edits were done; they are in {folder}", err=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -68,4 +68,6 @@ def _loaded(edits: EditSet, device: str) -> Any:
     from ctxrep_edit.sampling.pipelines import load_pipeline
 
     asked = edits.asked
-    return None if asked is None else load_pipeline(asked.arguments["model"], device=device)
+    if asked is None:
+        return None
+    return load_pipeline(asked.arguments["model"], device=device, dtype=asked.arguments["dtype"])

@@ -332,4 +332,31 @@ def test_what_is_done_when_a_run_ends_is_written(
     result = call(photo, "change the light", "-n", 4, "--batch-size", 2, "-o", tmp_path, "--model", folder)
     assert result.exit_code != 0
     assert f"2 of 4 edits were done; they are in {tmp_path}" in result.stderr
+
+
+def test_plain_edits_outlive_the_diverse_ones(
+    photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Contextual, run: Run) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Contextual, "sample", stop)
+    result = call(photo, "change the light", "-n", 2, "--compare", "-o", tmp_path / "out", "--model", folder)
+    assert result.exit_code != 0
+    assert "2 of 2 edits were done" in result.stderr
+    assert (tmp_path / "out" / "edit-2.png").exists()
+
+
+def test_plain_edits_are_unlike_nothing(photo: Path, folder: Path, tmp_path: Path) -> None:
+    asked = [photo, "change the light", "-n", 2, "--compare", "--unlike-picture", photo, "--no-check", "--json"]
+    result = call(*asked, "-o", tmp_path / "out", "--model", folder)
+    assert result.exit_code == 0, result.output
+    assert sorted(json.loads(result.stdout)) == ["diverse", "plain"]
+
+
+def test_another_device_keeps_the_numbers(photo: Path, folder: Path, tmp_path: Path) -> None:
+    asked = ["-n", 2, "-o", tmp_path / "out", "--model", folder, "--dtype", "bfloat16", "--no-check"]
+    assert call(photo, "change the light", *asked).exit_code == 0
+    result = call("more", tmp_path / "out", "-n", 1, "--device", "cpu")
+    assert result.exit_code == 0, result.output
     assert len(EditSet.load(tmp_path)) == 2
