@@ -86,7 +86,10 @@ SMALL = 2**28
     help="A further picture that INSTRUCTION speaks of, where the model takes several; may be repeated.",
 )  # fmt: skip
 @click.option("--device", help="Torch device, such as cuda or cpu.  [default: what torch finds]")
-@click.option("--dtype", help="float32, bfloat16 or float16.  [default: float32 on a CPU, else bfloat16]")
+@click.option(
+    "--dtype",
+    help="float32, bfloat16 or float16.  [default: float32 on a CPU and for an embedded model, else bfloat16]",
+)
 @click.option("--check", "checks", multiple=True, help="A check to ask; may be repeated.  [default: see docs]")
 @click.option("--no-check", is_flag=True, help="Ask no check and measure nothing: needs no LPIPS weights.")
 @click.option("--realign", is_flag=True, help="Move edits back that came back shifted or zoomed.")

@@ -332,6 +332,7 @@ def test_what_is_done_when_a_run_ends_is_written(
     result = call(photo, "change the light", "-n", 4, "--batch-size", 2, "-o", tmp_path, "--model", folder)
     assert result.exit_code != 0
     assert f"2 of 4 edits were done; they are in {tmp_path}" in result.stderr
+    assert len(EditSet.load(tmp_path)) == 2
 
 
 def test_plain_edits_outlive_the_diverse_ones(
@@ -359,4 +360,3 @@ def test_another_device_keeps_the_numbers(photo: Path, folder: Path, tmp_path: P
     assert call(photo, "change the light", *asked).exit_code == 0
     result = call("more", tmp_path / "out", "-n", 1, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert len(EditSet.load(tmp_path)) == 2
