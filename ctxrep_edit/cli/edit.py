@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ctxrep_edit.cli.outcome import print_json, print_tables, write
 from ctxrep_edit.errors import InputError, OutputError, Unfaithful
-from ctxrep_edit.results.valid_json import encode_json
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Exporter
@@ -255,44 +255,6 @@ def check_writable(folder: Path) -> None:
         raise OutputError(
             f"The folder {folder} cannot be written to: {error.strerror}. Name another with -o."
         ) from error
-
-
-def write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place: Numbered) -> None:
-    from ctxrep_edit.results.export import export
-    from ctxrep_edit.results.png import encode_png
-    from ctxrep_edit.results.sheet import contact_sheet
-
-    if len(sets) == 1:
-        export({"": next(iter(sets.values()))}, out, forms, place)
-        return
-    sheet = contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()])
-    export(sets, out, forms, place, {"sheet.png": encode_png(sheet, "{}")})
-
-
-def print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
-    found = {}
-    for name, edits in sets.items():
-        own = folder / name if len(sets) > 1 else folder
-        seen = not no_check and len(edits) > 0
-        spread = {"vendi": round(edits.vendi, 4) if seen else None, "distinct": edits.distinct if seen else None}
-        found[name] = {**edits.to_dict(), **spread, "folder": str(own)}
-    click.echo(encode_json(found if len(sets) > 1 else next(iter(found.values()))))
-
-
-def print_tables(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:
-    from ctxrep_edit.cli.tables import edits_table, objections, terminal, wrapped
-
-    terminal().print(edits_table(sets))
-    for line in objections(sets):
-        click.echo(wrapped(line))
-    for name, edits in sets.items():
-        score = ""
-        if not no_check and edits:
-            score = f"{edits.distinct} different of {len(edits)}, Vendi score {edits.vendi:.2f}, "
-        click.echo(f"{name}: {score}sampled in {edits.seconds:.2f} s")
-        if edits.recipe.get("agreed"):
-            click.echo("Nearly all are one edit, so the words seem to leave no other: none was made again.")
-    click.echo(f"Look at {click.format_filename(folder / 'sheet.png')}")
 
 
 def _settle(sets: dict[str, EditSet], folder: Path, on_unfaithful: str) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.cli.edit import check_writable, named_forms, print_json, print_tables, write
+from ctxrep_edit.cli.edit import check_writable, named_forms
+from ctxrep_edit.cli.outcome import print_json, print_tables, write
 from ctxrep_edit.errors import InputError
 
 if TYPE_CHECKING:
