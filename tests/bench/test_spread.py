@@ -82,7 +82,7 @@ def test_steps_and_oversampling_are_counted_on_a_model_of_ones_own(tmp_path: Pat
     assert result.exit_code == 0, result.output
     plain, one, three = json.loads(result.stdout)
     assert (three["method"], three["family"]) == ("contextual*3/pooled:0.5", "contextual*3/pooled")
-    # of 4 steps the window takes the first and some of the second, and the choice comes with the third: 3 + 3 + 2 + 1 for 4
+    # of 4 steps the window takes the first and some of the second, and the third chooses: 3 + 3 + 2 + 1 for 4
     assert (plain["evaluations"], one["evaluations"], three["evaluations"]) == (1, 1, 2.25)
 
 
