@@ -246,7 +246,7 @@ def check_writable(folder: Path) -> None:
 
     from ctxrep_edit.results.aside import as_folder
 
-    as_folder(folder, "-o")
+    folder = as_folder(folder, "-o")
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=there):

@@ -38,7 +38,7 @@ def as_path(given: Any, name: str) -> Path:
         path = given
     if not isinstance(path, str) or not path or "\0" in path:
         raise InputError(f"{name} is {given!r}, which is no path: give a string or a Path.")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 def as_folder(given: Any, name: str) -> Path:

@@ -32,7 +32,7 @@ def at_work(pipeline: Any, transformer: nn.Module) -> Iterator[None]:
         if any(thing in _lent for thing in things):
             raise PipelineBusy(
                 f"{type(pipeline).__name__}, or another pipeline with its transformer, is at work in another call: one "
-                "run at a time. Wait for that call, or load a second pipeline for the other thread."
+                "run at a time. Wait for that call, or give the other thread its own: copy.deepcopy(pipeline)."
             )
         _lent.update(things)
     try:

@@ -26,7 +26,7 @@ def seeds(seed: int | None, n: int) -> list[int]:
     """One seed per particle: seed, seed + 1, ...; None draws the first. So edit i is the same noise for any n."""
     if seed is None:
         seed = secrets.randbelow(2**31)  # torch.seed() would reseed the caller's own generator
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**63 - n:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**63 - n:
         raise InputError(f"seed is {seed!r}, but must be a whole number from 0 to 2**63 - n.")
     return [int(seed) + i for i in range(n)]
 

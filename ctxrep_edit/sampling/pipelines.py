@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,7 @@ def load_pipeline(
     and for an embedded model, bfloat16 elsewhere. progress: bars for downloading and reading, on stderr; an embedded
     model is too small for them. Raises ModelError.
     """
-    name = str(model or DEFAULT_MODEL)
+    name = os.path.expanduser(str(model or DEFAULT_MODEL))
     device = device or default_device()
     if name in catalog.MODELS.claims():
         return _embedded(catalog.MODELS.get(name).folder, device, _dtype(dtype, "cpu"))
@@ -51,7 +52,7 @@ def load_pipeline(
 def class_named(model: str | Path | None) -> str | None:
     """The pipeline class that a model's folder states, read without loading anything; None for a hub id, and for what
     is no model."""
-    name = str(model or DEFAULT_MODEL)
+    name = os.path.expanduser(str(model or DEFAULT_MODEL))
     embedded = catalog.MODELS.all().get(name)
     try:
         folder = Path(embedded.folder if embedded else name)

@@ -126,3 +126,11 @@ def test_what_a_killed_process_left_is_cleared_away(edits: EditSet, tmp_path: Pa
         os.utime(folder, (time.time() - 2 * 24 * 3600,) * 2)
     edits.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {young.name, theirs.name, *FILES}
+
+
+def test_a_tilde_is_the_home_of_its_user(edits: EditSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    edits.save("~/set")
+    assert (tmp_path / "set" / "edits.json").exists()
+    assert len(EditSet.load("~/set")) == len(edits)

@@ -81,6 +81,7 @@ def mask(width: int, height: int, value: int = 255) -> Image.Image:
         ({"instruction": "\ud800"}, r"The instruction '\\ud800' is not valid Unicode"),
         ({"seed": -1}, "seed is -1, but must be a whole number from 0"),
         ({"seed": "x"}, "seed is 'x'"),
+        ({"seed": True}, "seed is True, but must be a whole number"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         (
             {"mask": mask(10, 10)},
