@@ -67,12 +67,22 @@ def write_bank(edits: EditSet, file: Path) -> None:
         "noises": [edit.trace.noise if edit.trace else None for edit in edits],
         "churns": [edit.trace.churn if edit.trace else 0.0 for edit in edits],
     }  # fmt: skip
-    # joined sets may hold one tensor twice, which a file may not
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     file.touch()
     mode = file.stat().st_mode  # as other files get it; safetensors lets nobody else read
-    save_file(tensors, file, {BANK_FORMAT: FORMAT, "stated": encode_json(stated, None)})
+    save_file(_apart(tensors), file, {BANK_FORMAT: FORMAT, "stated": encode_json(stated, None)})
     file.chmod(mode)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each with a storage of its own, as a file needs them; joined sets may hold one tensor twice, and on a GPU several
+    share a piece of memory."""
+    seen, apart = set[int](), {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        own = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        apart[name] = tensor if own else tensor.clone()
+    return apart
 
 
 def with_bank(edits: EditSet, file: Path) -> EditSet:

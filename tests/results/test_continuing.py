@@ -12,6 +12,7 @@ from sampling.test_rounds import Objects
 from tiny import edit, pixels
 
 from ctxrep_edit import EditSet, InputError
+from ctxrep_edit.results import bank_file
 
 
 def test_edits_that_were_left_out_have_numbers_of_their_own(pipeline: Any, picture: Image.Image) -> None:
@@ -56,3 +57,18 @@ def test_a_mask_is_read_once(pipeline: Any, picture: Image.Image, tmp_path: Path
     made = edit(picture, pipeline=pipeline, mask=file)
     file.unlink()
     assert len(made.more(1, progress=False)) == 1
+
+
+def test_tokens_are_copied_only_where_two_share_them(
+    pipeline: Any, picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be most of the memory."""
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(bank_file, "save_file", lambda tensors, *others: written.update(tensors))
+    made = edit(picture, pipeline=pipeline, n=2)
+    (made + made).save(tmp_path / "set", bank=True)
+    assert made[1].trace is not None
+    for place, tokens in made[1].trace.memory.items():
+        name = ".".join(map(str, place))
+        assert written[f"1/{name}"].data_ptr() == tokens.data_ptr()
+        assert written[f"3/{name}"].data_ptr() != tokens.data_ptr()
