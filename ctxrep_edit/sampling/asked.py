@@ -174,9 +174,9 @@ def settings_asked(
 
 def settled(settings: Repulsion, alone: bool, ranks: Ranks | None) -> Repulsion:
     """Without what has no part in this run. alone: whether there is one edit, with nothing to differ from: a plain one,
-    whatever would be done to those that are moved."""
+    as an anchor is, whatever would be done to those that are moved."""
     if alone:
-        return replace(settings, oversample=1, churn=0.0, hold=0.0)
+        return replace(settings, oversample=1, anchor=True)
     return replace(settings, oversample=1) if ranks is not None or not settings.active else settings
 
 
