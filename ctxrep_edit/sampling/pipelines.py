@@ -17,7 +17,7 @@ from ctxrep_edit.errors import ModelError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import EmbeddedModel
-from ctxrep_edit.plugins.profiles import Profile, base_of
+from ctxrep_edit.plugins.profiles import base_of
 
 DEFAULT_MODEL = "kontext-nano"
 INDEXES = ("model_index.json", "modular_model_index.json")
@@ -29,7 +29,7 @@ _hushed: dict[
 
 
 class OutsideItsWorld(UserWarning):
-    """A model was given what it was not trained on: an embedded one an instruction, one that states sizes another."""
+    """An embedded model was given an instruction that it was not trained on."""
 
 
 def load_pipeline(
@@ -86,17 +86,6 @@ def warn_outside(instruction: str, model: str | Path | None, pipeline: Any) -> N
     if embedded is not None and not embedded.knows(instruction):
         message = f"{embedded.name} was not taught {instruction!r}, so its edits mean little. {embedded.advice}"
         warnings.warn(message, OutsideItsWorld, stacklevel=6)
-
-
-def warn_size(stated: Profile, size: tuple[int, int], pipeline: Any) -> None:
-    """Warns with OutsideItsWorld where a model would edit at a size that is none of those it states."""
-    if stated.sizes and size not in stated.sizes:
-        known = ", ".join(f"{width} x {height}" for width, height in stated.sizes)
-        message = (
-            f"{type(pipeline).__name__}, as it was loaded, was taught pictures of {known} pixels, so that edits at "
-            f"{size[0]} x {size[1]} mean little: leave width and height out."
-        )
-        warnings.warn(message, OutsideItsWorld, stacklevel=5)
 
 
 def embedded_model(model: str | Path | None, pipeline: Any) -> EmbeddedModel | None:

@@ -198,7 +198,6 @@ def plan(
     # 3. The particles, and the call that makes them.
     width, height = stated.size(*source.size) or adapter.size(pipeline, *source.size)
     size = pixels("width", options, width), pixels("height", options, height)
-    pipelines.warn_size(stated, size, pipeline)
     at_once = at_once if ranks is None else ranks.counts[ranks.rank]
     _check_room(pipeline, n, size, at_once, source.size if restore else None, allowed)
     seeds = particles.seeds(seed, n * settings.oversample)[:n]

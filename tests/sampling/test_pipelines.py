@@ -1,7 +1,6 @@
 """Models by name and by folder, and those that cannot be used."""
 
 import types
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from diffusers.utils import logging as of_diffusers
 from PIL import Image
 from tiny import edit, pixels
 
-from ctxrep_edit import EmbeddedModel, ModelError, OutsideItsWorld, diverse_edit, load_pipeline
+from ctxrep_edit import EmbeddedModel, ModelError, OutsideItsWorld, load_pipeline
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.sampling import pipelines
 
@@ -96,17 +95,6 @@ def test_a_device_that_is_none(picture: Image.Image, folder: Path) -> None:
         ModelError, match=r"cannot be put on the device 'warp': Expected .*\. Name another device, such"
     ):
         edit(picture, model=folder, device="warp")
-
-
-def test_a_size_that_a_model_was_not_taught() -> None:
-    made = {"n": 1, "strength": 0, "steps": 1, "preserve": "off", "progress": False}
-    picture = Image.new("RGB", (64, 64))
-    with pytest.warns(OutsideItsWorld, match=r"was taught pictures of .*64 x 64.*edits at 48 x 48 mean") as caught:
-        diverse_edit(picture, "add a sticker", model="kontext-nano", width=48, height=48, **made)
-    assert caught[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        diverse_edit(picture, "add a sticker", model="kontext-nano", width=64, height=64, **made)
 
 
 def test_loads_side_by_side_leave_the_logs_as_they_were() -> None:
