@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ctxrep_edit.errors import ModelError, PluginError
+from ctxrep_edit.errors import ModelError
 from ctxrep_edit.imaging import aspect
 from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.sampling.batches import Batches, out_of_memory
 from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.pool import Pool
-from ctxrep_edit.sampling.run import sample
+from ctxrep_edit.sampling.run import not_handed, sample
 from ctxrep_edit.sampling.waiting import Resumption, Waiting
 from ctxrep_edit.settings import Repulsion
 
@@ -78,10 +78,7 @@ class Rounds:
                 others, otherwise = "those in unlike", "leave unlike out"
                 if self._left:
                     others, otherwise = "those of other batches", f"take batch_size={len(self.plan.seeds)}"
-                raise PluginError(
-                    f"The strategy {self.plan.strategy.name} does not hand run.bank to `repelled`, so that candidates "
-                    f"know nothing of {others}: mend it, or {otherwise}."
-                )
+                raise not_handed(self.plan.strategy, f"candidates know nothing of {others}", otherwise)
             self.plan.bank.join(starting)
             waiting = part.waiting if isinstance(part, Pool) else waiting and waiting.after(len(batch))
             todo = {i: seed for i, seed in todo.items() if i not in batch}

@@ -128,10 +128,14 @@ def _check_handed(strategy: Strategy, part: Pool | Resumption | None, ranks: Ran
             "those of other ranks: mend it, or make all of them in one process."
         )
     if isinstance(part, Pool) and part.n < part.m and not part.bank.handed:
-        raise PluginError(
-            f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that the candidates of a pool "
-            "repelled only those beside them: mend it, or take oversample=1."
-        )
+        raise not_handed(strategy, "the candidates of a pool repelled only those beside them", "take oversample=1")
+
+
+def not_handed(strategy: Strategy, so: str, otherwise: str) -> PluginError:
+    """Of a strategy that keeps the bank to itself. so: what comes of that. otherwise: what does without it."""
+    return PluginError(
+        f"The strategy {strategy.name} does not hand run.bank to `repelled`, so that {so}: mend it, or {otherwise}."
+    )
 
 
 class _Steps:

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ctxrep_edit.errors import PluginError
 from ctxrep_edit.imaging import to_tensor
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
@@ -22,7 +21,7 @@ from ctxrep_edit.repulsion.bank import Bank, Memory
 from ctxrep_edit.repulsion.clock import Clock, first_noise
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.provenance import fingerprint
-from ctxrep_edit.sampling.run import sample
+from ctxrep_edit.sampling.run import not_handed, sample
 
 
 def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
@@ -42,10 +41,7 @@ def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
     )  # fmt: skip
     bank.join([0])
     if not bank.kept:
-        raise PluginError(
-            f"The strategy {plan.strategy.name} does not hand run.bank to `repelled`, so that a picture leaves nothing "
-            "to be unlike: mend it, or leave unlike out."
-        )
+        raise not_handed(plan.strategy, "a picture leaves nothing to be unlike", "leave unlike out")
     return bank.kept[0]
 
 
