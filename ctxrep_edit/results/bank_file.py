@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.imaging import Source, mask_picture, read_source
+from ctxrep_edit.imaging import Source, read_source
 from ctxrep_edit.results.continuing import Asked, gone
 from ctxrep_edit.results.places import BANK_FORMAT
 from ctxrep_edit.results.valid_json import encode_json
@@ -46,7 +46,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
     tensors = {"image": _bytes(source.layer or source.image)}
     mask = arguments.pop("mask", None)
     if mask is not None:
-        tensors["mask"] = _bytes(mask_picture(mask, source.image.size))
+        tensors["mask"] = _bytes(mask)
     for number, picture in enumerate(arguments.pop("references", ())):
         tensors[f"reference/{number}"] = _bytes(picture.image)
     given = arguments.pop("pipeline", None) is not None

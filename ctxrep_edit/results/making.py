@@ -12,7 +12,6 @@ import torch
 
 from ctxrep_edit.errors import InputError, Unfaithful
 from ctxrep_edit.faithfulness.judgement import unjudged
-from ctxrep_edit.imaging import mask_picture
 from ctxrep_edit.plugins.loading import heard, notify
 from ctxrep_edit.results.assembly import assemble, edit_of, settle
 from ctxrep_edit.results.continuing import Asked
@@ -138,13 +137,12 @@ def stream(arguments: Mapping[str, Any], n: int, *, each: bool = True, **now: An
     looks at the edits before all are done."""
     arguments = {name: _number(value) for name, value in arguments.items()}
     arguments["options"] = {name: _number(value) for name, value in arguments["options"].items()}
-    if arguments.get("mask") is not None:  # read once, as the picture is
-        arguments["mask"] = mask_picture(arguments["mask"], arguments["image"].image.size)
-    again = dict(arguments)
-    if again.get("pipeline") is not None:
-        again["pipeline"] = weakref.ref(again["pipeline"])
     with on_the_cpu():
-        return EditStream(plan(**arguments, n=n, **now), again, each or heard("ctxrep_candidate_ready"))
+        planned = plan(**arguments, n=n, **now)
+        again = {**arguments, "mask": planned.request.mask}  # as it was read
+        if again.get("pipeline") is not None:
+            again["pipeline"] = weakref.ref(again["pipeline"])
+        return EditStream(planned, again, each or heard("ctxrep_candidate_ready"))
 
 
 def _number(value: Any) -> Any:
