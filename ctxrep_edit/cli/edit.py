@@ -155,7 +155,7 @@ def edit(
         for name, asked in wanted.items():
             sets[name] = _made(source, instruction, **asked)
     except BaseException as error:
-        _save_done(sets, next(name for name in wanted if name not in sets), error, out, forms, place)
+        _save_done(sets, name, error, out, forms, place)
         raise
     # 3. The files, and what is said of them.
     if not keep_credits:

@@ -51,13 +51,14 @@ def _ask(check: Check, case: Case) -> Sequence[Verdict]:
         if os.environ.get(STRICT, "") not in ("", "0"):
             raise PluginError(message) from error
         warnings.warn(message, BrokenPlugin, stacklevel=4)
-        return _not_judged(n, cause)
+        return [_not_judged(cause)] * n
 
 
 def unjudged(checks: Sequence[Check], n: int, error: BaseException) -> list[dict[str, Verdict]]:
     """What `judge` says of n edits where it came to no end."""
-    return [{check.name: _not_judged(1, type(error).__name__)[0] for check in checks} for _ in range(n)]
+    verdict = _not_judged(type(error).__name__)
+    return [{check.name: verdict for check in checks} for _ in range(n)]
 
 
-def _not_judged(n: int, cause: str) -> list[Verdict]:
-    return [Verdict(False, "nothing", None, None, f"not judged: {cause}")] * n
+def _not_judged(cause: str) -> Verdict:
+    return Verdict(False, "nothing", None, None, f"not judged: {cause}")
