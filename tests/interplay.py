@@ -174,7 +174,7 @@ CELLS = (
                                                              tensor_format="BCHW")), plain=False),
     Cell("SeaCache", "refused", cached(SeaCacheConfig()), plain=False),
     Cell("a cache of text keys", "refused", cached(TextKVCacheConfig())),
-    Cell("PyramidAttentionBroadcast", "works", cached(PyramidAttentionBroadcastConfig(
+    Cell("PyramidAttentionBroadcast", "refused", cached(PyramidAttentionBroadcastConfig(
         spatial_attention_block_skip_range=2, spatial_attention_block_identifiers=("transformer_blocks",),
         current_timestep_callback=lambda: 500))),
     Cell("cache-dit", "refused", cache_dit, needs="cache-dit", off=without_cache_dit),

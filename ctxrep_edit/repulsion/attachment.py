@@ -141,7 +141,7 @@ class Attachment:
         for group, (rows, moves) in enumerate(self._groups(len(text))):
             tokens = [streams[i][rows] for i, _ in chosen]
             if moves:
-                place = (self.clock.step, self.clock.calls, block, group)
+                place = (self.clock.step, self.clock.call, block, group)
                 wholes = [Part(some, where) for some, (_, where) in zip(tokens, chosen, strict=True)]
                 tokens, *around = self._repelled(wholes, [i == IMAGE for i, _ in chosen], place)
                 scores.append(around)

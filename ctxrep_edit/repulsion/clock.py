@@ -18,18 +18,22 @@ if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Run
 
 
+CALLS = 16  # more than a step makes with the same latents
+
+
 @dataclass
 class Clock:
     """Follows a pipeline through its runs by its scheduler and by what its transformer is given.
 
-    step: of the sampler, from 0 in each run; -1 before the first. calls: of the transformer in this step with the same
-    latents, this one counted. conditional: whether the call follows the instruction, in whole or in some rows; the
+    step: of the sampler, from 0 in each run; -1 before the first. evaluation: of the step, 0 but with schedulers that
+    take several. calls: of the transformer in it with the same latents, this one counted. conditional: whether the call follows the instruction, in whole or in some rows; the
     second call of a step under guidance by "calls" does not. parts: of the batch, in order.
     """
 
     adapter: Adapter
     pipeline: Any
     step: int = field(default=-1, init=False)
+    evaluation: int = field(default=0, init=False)
     calls: int = field(default=0, init=False)
     conditional: bool = field(default=True, init=False)
     parts: tuple[str, ...] = field(default=("conditional",), init=False)
@@ -59,12 +63,18 @@ class Clock:
         """By the scheduler's own count, which is none before its first step; timesteps collide in half precision."""
         scheduler: Any = getattr(self.pipeline, "scheduler", None)
         index: int | None = getattr(scheduler, "step_index", None)
+        self.evaluation = 0
         if index is None:
             return None
         self._timestep = None
         begin: int = getattr(scheduler, "begin_index", None) or 0
-        order: int = getattr(scheduler, "order", 1)
-        return (index - begin) // order
+        step, self.evaluation = divmod(index - begin, getattr(scheduler, "order", 1))
+        return step
+
+    @property
+    def call(self) -> int:
+        """Which call of the transformer in this step it is, from 1."""
+        return CALLS * self.evaluation + self.calls
 
     @property
     def steps(self) -> int:

@@ -27,6 +27,7 @@ OURS = {
 ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
 SIDES = ("width", "height")
+UNWANTED = "negative_prompt"  # of which an adapter says what it is where nobody does
 """What an adapter sets and the caller may set instead: the size at which is edited follows from it."""
 IMPOSSIBLE = {
     "padding_mask_crop": "pictures come back as tensors here: crop picture and mask yourself, and paste the edits back",
@@ -61,9 +62,10 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
 
 
 def check_claimed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Raises InputError for an option that the adapter sets itself, other than the sides. asked: what it sets."""
+    """Raises InputError for an option that the adapter sets itself, other than the sides and what it sets where nobody
+    does. asked: what it sets."""
     for name in options:
-        if name in asked and name not in SIDES:
+        if name in asked and name not in (*SIDES, UNWANTED):
             raise InputError(
                 f"{name} is set for you, so that it fits the picture, and another one would edit something else: "
                 "leave it out; width and height choose the size, denoising_strength how far an edit may go."
@@ -78,6 +80,8 @@ def call_arguments(asked: Mapping[str, Any], options: Mapping[str, Any], n: int)
     arguments = {**asked, **{ALIAS.get(name, name): value for name, value in options.items()}}
     if options.get("prompt_embeds") is not None:  # one row each, in place of the words
         arguments |= {"prompt": None, **({"num_images_per_prompt": 1} if "num_images_per_prompt" in asked else {})}
+    if UNWANTED in asked and options.get(f"{UNWANTED}_embeds") is not None:
+        arguments[UNWANTED] = options.get(UNWANTED)
     for name, value in options.items():
         if name.endswith(("_embeds", "_embeds_mask")) and isinstance(value, Tensor):
             if not value.ndim or len(value) not in (1, n):

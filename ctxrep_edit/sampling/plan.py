@@ -40,7 +40,7 @@ from ctxrep_edit.sampling.asked import (
 from ctxrep_edit.sampling.defaults import left_open, origin_of
 from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
-from ctxrep_edit.sampling.provenance import provenance, stated_of
+from ctxrep_edit.sampling.provenance import away_from, provenance, stated_of
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.sampling.steering import Steering, likened
 from ctxrep_edit.sampling.traces import bank_of, kind_of
@@ -213,8 +213,7 @@ def plan(
     if unlike and not (settings.active and mover.repels):
         raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
     told, kind = _bank(pipeline, adapter, mover, settings, request, wordings, edits, n, keep, on_disk=bank == "disk")
-    if told.kept or shown:
-        settings = replace(settings, anchor=False)  # it would repel from none of those
+    settings, recipe = away_from(settings, recipe, edits, shown)
     made = Plan(
         read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options,
         words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown,

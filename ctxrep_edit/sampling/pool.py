@@ -81,7 +81,7 @@ class Pool:
             ) from error
 
         def seen(rows: int, clean: Callable[[], Tensor]) -> None:
-            if self.going is None and self._over(self._clock.step):
+            if self.going is None and (self._behind(self._clock.step) or self._at_end()):
                 self._choose(clean())
             elif self._before is None and self._closing():
                 self._narrow(clean())
@@ -122,17 +122,20 @@ class Pool:
             self.going = [*range(self.at_once)]
         return images[self.going] if len(images) == self.m else images, [self.seeds[i] for i in self.going]
 
-    def _over(self, step: int) -> bool:
-        """Whether the window is over in that step, or it is the last one."""
-        noise = self._clock.noise(step)
-        return self.settings.share(step, noise) == 0 or noise == self._clock.noise(step + 1)
+    def _behind(self, step: int) -> bool:
+        """Whether that step is behind the window, so that nothing repels in it."""
+        return self.settings.share(step, self._clock.noise(step)) == 0
+
+    def _at_end(self) -> bool:
+        """Whether the step under way is the last one of the run, in which all may still repel."""
+        return self._clock.step + 1 == self._clock.steps
 
     def _closing(self) -> bool:
         """Whether the answer in the step under way is the last one in the window, and not the first: in all noise
         pictures differ by little that will last."""
         step = self._clock.step
         last = lasts(self.settings, self._clock, step)
-        return step > 0 and last is not None and self._over(last + 1)
+        return step > 0 and last is not None and last + 1 < self._clock.steps and self._behind(last + 1)
 
     def _narrow(self, clean: Tensor) -> None:
         self._before = _points(clean)
@@ -154,7 +157,7 @@ class Pool:
         """The candidates that pass through the transformer together, in order."""
         if self.going is not None:
             return [self.going]
-        some = self._staying if self._over(self._clock.step) else range(self.m)
+        some = self._staying if self._behind(self._clock.step) else range(self.m)
         return [some[start : start + self.at_once] for start in range(0, len(some), self.at_once)]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,18 @@ def stated_of(
         "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
     }
+
+
+def away_from(
+    settings: Repulsion, recipe: Mapping[str, Any], edits: Sequence[Any], pictures: Sequence[Image.Image]
+) -> tuple[Repulsion, dict[str, Any]]:
+    """Settings and recipe of a run that is repelled from these, too: an anchor would repel from none of them."""
+    if not (edits or pictures):
+        return settings, dict(recipe)
+    unlike = [*(edit.seed for edit in edits), *(fingerprint(picture) for picture in pictures)]
+    return replace(settings, anchor=False), {
+        **recipe, "repulsion": {**recipe["repulsion"], "anchor": False}, "unlike": unlike,
+    }  # fmt: skip
 
 
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ctxrep_edit.errors import InputError, PluginError, RepulsionError
+from ctxrep_edit.errors import InputError, ModelError, PluginError, RepulsionError
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
@@ -22,7 +22,7 @@ from ctxrep_edit.sampling.churn import churned
 from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
 from ctxrep_edit.sampling.pool import Pool
-from ctxrep_edit.sampling.stepping import followed
+from ctxrep_edit.sampling.stepping import drawing, followed
 from ctxrep_edit.sampling.waiting import Resumption
 from ctxrep_edit.settings import Repulsion
 
@@ -56,8 +56,9 @@ def sample(
     Returns pictures (n, 3, h, w) in [0, 1], what the strategy noted, and whether the caller has stopped the run, by the
     pipeline's own `_interrupt` in a callback.
 
-    Raises PluginError for a strategy, or an adapter's arguments, that make anything else, PipelineBusy, RepulsionError
-    where a repulsion is attached, and whatever pipeline, strategy or `on_step` raise.
+    Raises PluginError for a strategy, or an adapter's arguments, that make anything else, ModelError for pictures that
+    overflowed, PipelineBusy, RepulsionError where a repulsion is attached, and whatever pipeline, strategy or `on_step`
+    raise.
     """
     n = part.n if isinstance(part, Pool) else len(seeds)
     steps = _Steps(arguments.get("callback_on_step_end"), on_step)
@@ -87,6 +88,7 @@ def sample(
             )
         held.enter_context(borrowed(pipeline, bool(progress), progress if isinstance(progress, str) else "editing"))
         held.enter_context(one_by_one(pipeline))
+        held.enter_context(drawing(pipeline.scheduler, arguments.get("generator")))
         if adapter.draws_unasked:
             held.enter_context(seeded(seeds[0], pipeline._execution_device))
         if part is not None:
@@ -113,11 +115,20 @@ def sample(
         _check_handed(strategy, part, ranks)
     if part is not None:
         images, run.seeds = part.settle(images)
+    who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
+    _check_pictures(images, run, who)
+    return images, run, steps.stopped
+
+
+def _check_pictures(images: Any, run: Run, who: str) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[:2] != (run.n, 3):
         made = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        who = f"The strategy {strategy.name}" if settings.active else f"The call of the adapter {adapter.name}"
         raise PluginError(f"{who} made {made}, but must make ({run.n}, 3, h, w) in [0, 1].")
-    return images, run, steps.stopped
+    if broken := int((~images.isfinite()).flatten(1).any(1).sum()):
+        raise ModelError(
+            f"{broken} of {run.n} pictures of {type(run.pipeline).__name__} are not made of finite numbers, as where "
+            "an autoencoder overflows in float16: load it with dtype=torch.bfloat16 or torch.float32."
+        )
 
 
 def _check_handed(strategy: Strategy, part: Pool | Resumption | None, ranks: Ranks | None) -> None:

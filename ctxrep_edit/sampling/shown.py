@@ -84,7 +84,8 @@ class Showing(Strategy):
             handle.remove()
 
     def _noised(self, latents: Tensor, level: float) -> Tensor:
-        """The run's latents, (batch, k or more, ...), with the picture at that noise in the first k."""
+        """The run's latents, (batch, k or more, c or more, ...), with the noised picture in the first k and c."""
         mixed = (1 - level) * self.packed.to(latents) + level * self.noise.to(latents)
         mixed = mixed.expand(len(latents), *mixed.shape[1:])
-        return torch.cat([mixed, latents[:, mixed.shape[1] :]], 1)
+        k, c = mixed.shape[1:3]
+        return torch.cat([torch.cat([mixed, latents[:, :k, c:]], 2), latents[:, k:]], 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +25,29 @@ def foreseeing(scheduler: Any, seen: Callable[[int, Callable[[], Tensor]], None]
         def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
             sigma = scheduler.sigmas[index_of(scheduler)]
             seen(len(sample), lambda: sample - sigma.to(sample) * output)
+            return original(output, timestep, sample, *args, **options)
+
+        return step
+
+    with stepped(scheduler, stepping):
+        yield
+
+
+@contextmanager
+def drawing(scheduler: Any, generators: Any) -> Iterator[None]:
+    """In it, what a step of the scheduler, a copy that is lent for this run, draws for a row comes from the generator
+    of that row, as its noise did; stochastic ones would take all from torch's own.
+
+    generators: one for each row, or anything else, with which nothing changes.
+    """
+    if not isinstance(generators, Sequence) or "generator" not in signature(scheduler.step).parameters:
+        yield
+        return
+
+    def stepping(original: Any) -> Any:
+        def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **options: Any) -> Any:
+            if len(sample) == len(generators) and not args:
+                options.setdefault("generator", [*generators])
             return original(output, timestep, sample, *args, **options)
 
         return step

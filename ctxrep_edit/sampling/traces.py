@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 16
 """Numbers of each tensor of a model by which its weights are told from others."""
+COMPILED = "_orig_mod."  # in the names of what torch.compile wraps
 
 
 @dataclass(frozen=True)
@@ -68,19 +69,28 @@ def kind_of(pipeline: Any, adapter: Adapter, request: Request, settings: Repulsi
 
 
 def print_of(model: nn.Module) -> str:
-    """By which weights are told from others, a LoRA's too: of the names and shapes of all tensors and some numbers of
-    each, as hexadecimal digits. Where tensors are not there, as with offloading to a disk, their names alone count."""
-    digest, numbers = hashlib.sha256(), []
+    """By which weights are told from others, a LoRA's too: of the names and shapes of all tensors, and, where all are
+    there, which they are not when offloaded to a disk, of some numbers of each; both as hexadecimal digits."""
+    names, numbers, there = hashlib.sha256(), [], True
     for name, tensor in model.named_parameters():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        names.update(f"{name.replace(COMPILED, '')} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        there &= not tensor.is_meta
         if tensor.is_meta or not tensor.is_floating_point() or not tensor.is_contiguous():
             continue
         flat = tensor.detach().view(-1)
         step = max(1, len(flat) // LOOKED_AT)
         numbers.append(flat[::step][:LOOKED_AT].to(torch.float32))
+    digest = hashlib.sha256()
     for device in {some.device for some in numbers}:
         digest.update(torch.cat([some for some in numbers if some.device == device]).cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return f"{names.hexdigest()} {digest.hexdigest()}" if there else names.hexdigest()
+
+
+def _alike(one: Any, other: Any, what: str) -> bool:
+    """Whether what two kinds state is the same, as far as both state it."""
+    if what != "weights" or None in (one, other):
+        return bool(one == other)
+    return all(mine == theirs for mine, theirs in zip(one.split(), other.split(), strict=False))
 
 
 def trace_of(bank: Bank, i: int, kind: Mapping[str, Any], wordings: Wordings) -> Trace | None:
@@ -108,7 +118,8 @@ def bank_of(
                 "it with bank=True; or name the picture, edit.image."
             )
         alike = {what: [value] for what, value in kind.items()} | {"instruction": wordings.all}
-        other = [what for what, values in alike.items() if trace.kind.get(what) not in values]
+        stated = {what: trace.kind.get(what) for what in alike}
+        other = [what for what, values in alike.items() if not any(_alike(stated[what], v, what) for v in values)]
         if other:
             raise InputError(
                 f"{name} was made with another {', '.join(other)}, so that its contextual tokens mean nothing here: "

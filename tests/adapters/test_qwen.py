@@ -123,3 +123,19 @@ def test_embeddings_have_their_masks_with_them() -> None:
     assert [edit.image.tobytes() for edit in one] == [edit.image.tobytes() for edit in two]
     with pytest.raises(InputError, match="as many copies of negative_prompt_embeds as of the words: give prompt_emb"):
         diverse_edit(picture, "change the light", negative_prompt_embeds=text, true_cfg_scale=2.0, **asked)
+    negative = {"negative_prompt_embeds": text, "negative_prompt_embeds_mask": mask, "true_cfg_scale": 2.0}
+    given = diverse_edit(
+        picture, "change the light", prompt_embeds=text, prompt_embeds_mask=mask, oversample=1, **negative, **asked
+    )
+    assert len(given) == 2
+
+
+@pytest.mark.parametrize("cls", [tiny_qwen.QwenImageEditPipeline, tiny_qwen.QwenImageEditPlusPipeline])
+def test_what_is_not_wanted_may_be_said(cls: type) -> None:
+    pipeline, picture = tiny_qwen.pipeline(cls), tiny_picture(64, 48)
+    asked = {"pipeline": pipeline, "n": 2, "seed": 0, "steps": 2, "preserve": "off", "progress": False}
+    plain, fog = (
+        diverse_edit(picture, "change the light", true_cfg_scale=4.0, **asked, **unwanted)
+        for unwanted in ({}, {"negative_prompt": "fog over all"})
+    )
+    assert [edit.image.tobytes() for edit in plain] != [edit.image.tobytes() for edit in fog]

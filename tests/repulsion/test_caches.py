@@ -48,18 +48,17 @@ def test_plain_edits_go_with_a_cache(pipeline: Any, picture: Image.Image) -> Non
     assert len(tiny.edit(picture, pipeline=pipeline, strength=0)) == 3
 
 
-def test_a_cache_of_attention_lets_blocks_run(pipeline: Any, picture: Image.Image) -> None:
+def test_a_cache_of_attention_would_answer_for_other_particles(pipeline: Any, picture: Image.Image) -> None:
     pipeline.transformer.enable_cache(
         PyramidAttentionBroadcastConfig(
             spatial_attention_block_skip_range=2,
-            spatial_attention_timestep_skip_range=(100, 800),
             spatial_attention_block_identifiers=("transformer_blocks",),
             current_timestep_callback=lambda: 500,
         )
     )
-    with repelled(pipeline, SOME, particles=3) as run:
-        tiny.run(pipeline, picture)
-    assert len(run.vendi) == 2 * 4  # steps and blocks
+    with pytest.raises(RepulsionError, match=r"the attention of the call before.*disable_cache"):
+        tiny.edit(picture, pipeline=pipeline)
+    assert len(tiny.edit(picture, pipeline=pipeline, strength=0)) == 3
 
 
 def test_a_cache_that_is_enabled_later_is_noticed(pipeline: Any, picture: Image.Image) -> None:

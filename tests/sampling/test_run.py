@@ -9,7 +9,7 @@ from PIL import Image
 from plugging import Nothing
 from tiny import edit
 
-from ctxrep_edit import InputError, PluginError, Strategy
+from ctxrep_edit import InputError, ModelError, PluginError, Strategy
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Request
 
@@ -51,6 +51,15 @@ def test_plain_pictures_are_counted(pipeline: Any, picture: Image.Image, monkeyp
 def test_what_a_strategy_makes_is_counted(pipeline: Any, picture: Image.Image, images: Any, made: str) -> None:
     message = rf"The strategy makes made {made}, but must make \(3, 3, h, w\) in \[0, 1\]\."
     with pytest.raises(PluginError, match=f"^{message}$"):
+        edit(picture, pipeline=pipeline, strategy=Makes(images))
+
+
+def test_pictures_that_overflowed_are_no_pictures(pipeline: Any, picture: Image.Image) -> None:
+    images = torch.zeros(3, 3, 8, 8)
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(
+        ModelError, match=r"^1 of 3 pictures of FluxKontextPipeline are not made of finite numbers.*dtype"
+    ):
         edit(picture, pipeline=pipeline, strategy=Makes(images))
 
 

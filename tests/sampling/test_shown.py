@@ -9,7 +9,10 @@ import command_line
 import numpy as np
 import pytest
 import skimage.data
+import tiny
+import tiny_flux1
 import torch
+from diffusers import FluxFillPipeline
 from PIL import Image
 from tiny import edit
 
@@ -112,6 +115,15 @@ def test_what_cannot_be_shown_is_refused(nano: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(adapter_for(nano)), "pack", Adapter.pack)
     with pytest.raises(InputError, match="does not say how its pipelines pack a picture's latents"):
         made(nano, unlike=[OTHER])
+
+
+def test_the_source_beside_each_token_stays() -> None:
+    pipeline = tiny_flux1.pipeline(FluxFillPipeline)
+    options = {"mask": Image.new("L", PHOTO.size, 255), "max_sequence_length": tiny.LENGTH, "oversample": 1}
+    shown, *_, made = called(pipeline, unlike=[OTHER], width=48, height=48, steps=4, **options)
+    width = 4 * tiny.CHANNELS  # of what is made; the source and the mask are beside it
+    assert torch.equal(shown[..., width:], made[..., width:])
+    assert not torch.equal(shown[..., :width], made[..., :width])
 
 
 def test_a_callback_hears_of_the_candidates_alone(pipeline: Any, picture: Image.Image) -> None:
