@@ -14,7 +14,7 @@
 Each message names the thing, the cause and the mend.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctxrep_edit.results.editset import EditSet
@@ -67,6 +67,9 @@ class Unfaithful(CtxrepError):
     def __init__(self, message: str, edits: "EditSet") -> None:
         super().__init__(message)
         self.edits = edits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.edits), vars(self)
 
 
 class OutputError(CtxrepError, OSError):

@@ -1,5 +1,6 @@
 """`diverse_edit` as its users meet it: what comes out, and what is left alone."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from conftest import both
 from PIL import Image
 from tiny import edit, pixels
 
-from ctxrep_edit import CtxrepError, InputError, Repulsion, load_pipeline
+from ctxrep_edit import CtxrepError, InputError, Repulsion, Unfaithful, errors, load_pipeline
 from ctxrep_edit.faithfulness.judgement import DEFAULT_CHECKS
+from ctxrep_edit.testing import edit_set
 
 # What comes out
 
@@ -79,6 +81,17 @@ def test_half_precision(folder: Path, picture: Image.Image) -> None:
 def test_all_errors_are_of_one_tree() -> None:
     assert issubclass(InputError, CtxrepError)
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_from_another_process_says_the_same(name: str) -> None:
+    """As it comes from a pool, pickled."""
+    kind = getattr(errors, name)
+    error = kind("why", edit_set(2)) if kind is Unfaithful else kind("why")
+    error.add_note("where")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.__notes__) == (kind, "why", ["where"])
+    assert kind is not Unfaithful or [entry.seed for entry in again.edits] == [7, 8]
 
 
 # What is left alone

@@ -1,9 +1,11 @@
 """Scoring of any pictures, and the page that shows a set."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,67 @@ def test_the_command(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "which is to be assessed: name another file." in result.stderr
         assert (tmp_path / name).read_bytes() == before
+
+
+def test_what_is_written_replaces_no_other_picture_and_not_each_other(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "keep.png"):
+        PHOTO.save(tmp_path / name)
+    (tmp_path / "link.htm").symlink_to(tmp_path / "x.html")
+    before = sorted((path.name, path.is_file() and path.read_bytes()) for path in tmp_path.iterdir())
+    for names, why in [
+        ({"--html": "keep.png"}, "but a page is written there: name a file.html."),
+        ({"--html": "page"}, "but a page is written there: name a file.html."),
+        ({"--output": "keep.png"}, "a name for a picture, but it gets JSON: name a file.json."),
+        ({"--output": "x.html", "--html": "x.html"}, "where one would be lost: name two files."),
+        ({"--output": "x.html", "--html": "link.htm"}, "where one would be lost: name two files."),
+    ]:
+        options = [part for option, name in names.items() for part in (option, tmp_path / name)]
+        result = call("assess", tmp_path / "a.png", tmp_path / "b.png", *options)
+        assert (result.exit_code, why in result.stderr) == (1, True), result.output
+    assert sorted((path.name, path.is_file() and path.read_bytes()) for path in tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    (tmp_path / "x.json").write_text("earlier")
+    asked = ["assess", tmp_path / "a.png", tmp_path / "a.png", "--check", "change", "-o", tmp_path / "x.json"]
+    original = Path.write_text
+
+    def full(self: Path, text: str, *encoding: str) -> int:
+        original(self, text[:10], *encoding)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        result = call(*asked)
+    assert (result.exit_code, "cannot be written: No space left on device" in result.stderr) == (1, True)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "x.json"}
+    assert (tmp_path / "x.json").read_text() == "earlier"
+    (tmp_path / "link").symlink_to(tmp_path / "x.json")
+    assert call(*asked[:-1], tmp_path / "link").exit_code == 0
+    assert json.loads((tmp_path / "x.json").read_text())["files"] == [str(tmp_path / "a.png")]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_what_is_no_file_is_written_into(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    asked = ["assess", tmp_path / "a.png", tmp_path / "a.png", "--check", "change", "-o", tmp_path / "pipe"]
+    assert call(*asked).exit_code == 0
+    reader.join(60)
+    assert json.loads(got[0])["edits"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_name_that_is_no_text_is_escaped(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/ph\xffoto.png"))
+    odd.write_bytes((tmp_path / "a.png").read_bytes())
+    assess(PHOTO, [odd], checks=["change"]).report(tmp_path / "page.html")
+    assert r"ph\udcffoto.png" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:

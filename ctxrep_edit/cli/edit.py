@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.cli.outcome import print_json, print_tables, write
+from ctxrep_edit.cli.outcome import print_json, print_tables, write, write_with_bank
 from ctxrep_edit.errors import InputError, OutputError, Unfaithful
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ def edit(
     # 3. The files, and what is said of them.
     if not keep_credits:
         sets = {name: replace(edits, credits={}) for name, edits in sets.items()}
-    write(sets, out, list(dict.fromkeys([*forms, *_bank(sets)])), place)
+    write_with_bank(sets, out, forms, _bank(sets), place)
     folder = place.folder
     if place.note:
         mend = "." if force else "; --force replaces an earlier set."
         click.echo(f"{place.note}: written into {click.format_filename(folder)}{mend}", err=True)
     (print_json if as_json else print_tables)(sets, folder, no_check)
-    _settle(sets, folder, options["on_unfaithful"])
+    settled(sets, folder, options["on_unfaithful"])
 
 
 def _strength(text: str) -> Any:
@@ -257,7 +257,7 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def _settle(sets: dict[str, EditSet], folder: Path, on_unfaithful: str) -> None:
+def settled(sets: dict[str, EditSet], folder: Path, on_unfaithful: str) -> None:
     """Ends with an error where edits fail and that is one."""
     from ctxrep_edit.cli.tables import numbered
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.cli.edit import check_writable, named_forms
-from ctxrep_edit.cli.outcome import print_json, print_tables, write
-from ctxrep_edit.errors import InputError
+from ctxrep_edit.cli.edit import check_writable, named_forms, settled
+from ctxrep_edit.cli.outcome import print_json, print_tables, write_with_bank
+from ctxrep_edit.errors import InputError, Unfaithful
 
 if TYPE_CHECKING:
+    from ctxrep_edit.plugins.contracts import Exporter
     from ctxrep_edit.results.editset import EditSet
+    from ctxrep_edit.results.places import Numbered
 
 
 def going_on(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,31 +40,56 @@ def going_on(command: Callable[..., None]) -> Callable[..., None]:
 
 def follow(
     folder: Path, made: Callable[..., EditSet], *, out: Path | None, force: bool, device: str | None,
-    exporters: tuple[str, ...], as_json: bool, progress: bool,
+    exporters: tuple[str, ...], as_json: bool, progress: bool, added: bool = False,
 ) -> None:  # fmt: skip
     """Writes the set that is made from the one in a folder, and says what came of it.
 
-    made: from the set there, with `pipeline` and `progress` as `EditSet.more` takes them.
+    made: from the set there, with `pipeline` and `progress` as `EditSet.more` takes them. added: whether it is written
+    behind the set there, as one with it.
     """
     if not folder.is_dir():
         raise InputError(
             f"FOLDER is {click.format_filename(folder)!r}, which is no folder: name one that ctxrep-edit has written a "
             "set into."
         )
-    forms = named_forms([*exporters, "bank"])
+    forms, bank = named_forms(exporters), named_forms(["bank"])[-1:]
     out = out or folder
     check_writable(out)
+    from ctxrep_edit.results.assembly import settle
     from ctxrep_edit.results.editset import EditSet
     from ctxrep_edit.results.places import Numbered
 
     edits = EditSet.load(folder)
     pipeline = None if device is None else _loaded(edits, device)
-    found, place = made(edits, pipeline=pipeline, progress=progress), Numbered(force)
+    place, policy = Numbered(force), "flag"
+
+    def whole(found: EditSet) -> EditSet:
+        return replace(edits + found if added else found, credits=edits.credits)
+
+    try:
+        found = whole(made(edits, pipeline=pipeline, progress=progress))
+    except Unfaithful as error:
+        found, policy = whole(settle(error.edits, "drop")), "raise"
+    except BaseException as error:
+        _save_done(getattr(error, "edits", None), whole, out, forms, bank, place)
+        raise
     sets = {"diverse": found}
-    write(sets, out, forms, place)
+    write_with_bank(sets, out, forms, bank, place)
     if place.note:
         click.echo(f"{place.note}: written into {click.format_filename(place.folder)}", err=True)
     (print_json if as_json else print_tables)(sets, place.folder, not any(edit.verdicts for edit in found))
+    settled(sets, place.folder, policy)
+
+
+def _save_done(
+    done: EditSet | None, whole: Callable[[EditSet], EditSet], out: Path, forms: Sequence[Exporter],
+    bank: Sequence[Exporter], place: Numbered,
+) -> None:  # fmt: skip
+    """Writes the edits that were done when a run came to its end too early, if there are any."""
+    if done:
+        write_with_bank({"diverse": whole(done)}, out, forms, bank, place)
+        folder = click.format_filename(place.folder)
+        click.echo(f"{len(done)} of {done.recipe['n']} edits were done; they are in {folder}", err=True)
 
 
 def _loaded(edits: EditSet, device: str) -> Any:

@@ -35,11 +35,11 @@ def more(folder: Path, n: int, unlike: str | None, distinct: Distinct | None, **
     set, the new ones last.
     """
 
-    def with_more(edits: EditSet, **now: Any) -> EditSet:
+    def further(edits: EditSet, **now: Any) -> EditSet:
         chosen = None if unlike is None else _chosen(edits, unlike)
-        return edits + edits.more(n, unlike=chosen, distinct=distinct, **now)
+        return edits.more(n, unlike=chosen, distinct=distinct, **now)
 
-    follow(folder, with_more, **options)
+    follow(folder, further, added=True, **options)
 
 
 def _chosen(edits: EditSet, text: str) -> Sequence[Edit]:

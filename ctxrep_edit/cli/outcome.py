@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ctxrep_edit.errors import CtxrepError
 from ctxrep_edit.results.valid_json import encode_json
 
 if TYPE_CHECKING:
@@ -26,6 +27,20 @@ def write(sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], place:
         return
     sheet = contact_sheet([edits.row(f"{name}: {edits.instruction}") for name, edits in sets.items()])
     export(sets, out, forms, place, {"sheet.png": encode_png(sheet, "{}")})
+
+
+def write_with_bank(
+    sets: dict[str, EditSet], out: Path, forms: Sequence[Exporter], bank: Sequence[Exporter], place: Numbered
+) -> None:
+    """As `write`; without the bank, where nobody asked for it and it cannot be written."""
+    unasked = [form for form in bank if form not in forms]
+    try:
+        write(sets, out, [*forms, *unasked], place)
+    except CtxrepError as error:
+        if not unasked:
+            raise
+        write(sets, out, forms, place)
+        click.echo(f"The set was written without its bank, so that no command can go on from it: {error}", err=True)
 
 
 def print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:

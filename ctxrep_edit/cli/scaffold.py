@@ -56,7 +56,7 @@ def write(name: str, kinds: Sequence[str], folder: Path) -> list[Path]:
 def render(name: str, kinds: Sequence[str]) -> dict[str, str]:
     """The files of the distribution `name`, by their path in it. Raises InputError for a name that cannot be used."""
     module, short = _module(name), _short(name)
-    prefix = "".join(word.capitalize() for word in re.split(r"[-_.]+", short))
+    prefix = "".join(word.capitalize() for word in short.split("-"))
     if not prefix.isidentifier():  # it starts with a digit
         prefix = "".join(word.capitalize() for word in module.split("_"))
     values = {"name": name, "module": module, "short": short, "Name": prefix}
@@ -95,8 +95,12 @@ def _module(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """The plugin's name."""
-    return re.sub(r"^ctxrep([-_.]+edit)?[-_.]+", "", name.lower())
+    """The plugin's name, which is a bare key of TOML, too."""
+    return _dashed(re.sub(r"^ctxrep([-_.]+edit)?[-_.]+", "", name.lower()))
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name)
 
 
 def _free(name: str) -> None:
@@ -105,7 +109,7 @@ def _free(name: str) -> None:
     if importlib.util.find_spec(module) is not None:
         raise InputError(f"{name!r} would be imported as {module}, and there is a module of that name already.")
     for record in loading.records():
-        if record.name == short:
+        if _dashed(record.name) == short:
             raise InputError(f"{name!r} would be the plugin {short}, and there is one already, {record.title}.")
 
 

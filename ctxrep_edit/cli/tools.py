@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -40,15 +41,17 @@ def assess(
     """
     for output in (file, page):
         _spare(output, (source, *edits, *([] if mask is None else [mask])))
+    _suit(file, page)
     from ctxrep_edit.api import assess as score
     from ctxrep_edit.cli.tables import edits_table, objections, terminal, wrapped
+    from ctxrep_edit.results.aside import write_aside
 
     found = score(source, edits, mask, checks=checks or None)
     stated = {**found.to_dict(), "vendi": round(found.vendi, 4), "files": [str(edit) for edit in edits]}
     text = encode_json(stated)
     if file is not None:
         try:
-            file.write_text(text + "\n", "utf-8")
+            write_aside(file, text + "\n")
         except OSError as error:
             raise OutputError(f"{file} cannot be written: {error.strerror}. Name another file.") from error
     if page is not None:
@@ -81,6 +84,22 @@ def _spare(output: Path | None, given: Sequence[Path]) -> None:
     taken = next((path for path in given if output is not None and same(output, path.expanduser())), None)
     if taken is not None:
         raise InputError(f"{output} would be written over {taken}, which is to be assessed: name another file.")
+
+
+def _suit(file: Path | None, page: Path | None) -> None:
+    """Raises InputError where the names of the files to be written are none for what goes into them, or are one."""
+    from ctxrep_edit.results.aside import PICTURES
+    from ctxrep_edit.results.places import same
+
+    if file is not None and file.suffix.lower() in PICTURES:
+        raise InputError(f"--output is {str(file)!r}, a name for a picture, but it gets JSON: name a file.json.")
+    if page is None:
+        return
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--html is {str(page)!r}, but a page is written there: name a file.html.")
+    page = page.expanduser()
+    if file is not None and (same(file, page) or os.path.realpath(file) == os.path.realpath(page)):
+        raise InputError(f"--output and --html are both {str(file)!r}, where one would be lost: name two files.")
 
 
 @click.command()
@@ -170,13 +189,16 @@ def plugins(as_json: bool) -> None:
         ]
         click.echo(encode_json({"api": API_VERSION, "plugins": rows}))
         return
-    from ctxrep_edit.cli.tables import shown, wrapped
+    from rich.text import Text
+
+    from ctxrep_edit.cli.tables import shown, terminal, wrapped
 
     click.echo(f"API {API_VERSION}")
     for record in records:
-        colour = {"ok": "green", "off": None}.get(record.status, "red")
+        colour = {"ok": "green", "off": ""}.get(record.status, "red")
         origin = f"{record.distribution} {record.version}" if record.distribution else "in code"
-        click.echo(f"{shown(record.name)} ({shown(origin)}): {click.style(record.status, fg=colour)}")
+        status = (record.status, colour)
+        terminal().print(Text.assemble(f"{shown(record.name)} ({shown(origin)}): ", status), soft_wrap=True)
         if record.error:
             click.echo(wrapped(shown(record.error), "  "))
         elif record.status == "ok":

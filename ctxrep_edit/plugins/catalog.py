@@ -10,6 +10,7 @@ from ctxrep_edit.errors import InputError, PluginError, UnknownPipeline
 from ctxrep_edit.plugins import loading
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Check, EmbeddedModel, Embedder, Exporter, Strategy
+from ctxrep_edit.plugins.members import MEMBERS
 
 T = TypeVar("T")
 Claims = dict[str, list[tuple[loading.Record, T]]]  # by name, everyone who claims it
@@ -43,7 +44,7 @@ class Shelf(Generic[T]):
         for record, brought in loading.results(self.hook):
             try:
                 mine = self._checked(brought)
-            except PluginError as error:
+            except Exception as error:  # whatever its attributes do
                 loading.leave_out(record, error)
                 continue
             for name, thing in mine.items():
@@ -63,8 +64,9 @@ class Shelf(Generic[T]):
                     raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} that has no {member}")
             if not isinstance(thing.name, str) or not thing.name:
                 raise PluginError(f"Its {self.hook} gives a {type(thing).__name__} called {thing.name!r}")
-            if isinstance(thing, Adapter) and isinstance(thing.pipelines, str):
-                raise PluginError(f"Its adapter {thing.name} has the pipelines {thing.pipelines!r}: write a tuple")
+            for member, (fits, wanted) in MEMBERS.get(kind, {}).items():
+                if not fits(value := getattr(thing, member)):
+                    raise PluginError(f"Its {self.what} {thing.name} has the {member} {value!r}: write {wanted}")
         classes = [name for thing in brought if isinstance(thing, Adapter) for name in thing.pipelines]
         for what, names in (("are called", [thing.name for thing in brought]), ("drive", classes)):
             for i, name in enumerate(names):

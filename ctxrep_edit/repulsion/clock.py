@@ -26,8 +26,9 @@ class Clock:
     """Follows a pipeline through its runs by its scheduler and by what its transformer is given.
 
     step: of the sampler, from 0 in each run; -1 before the first. evaluation: of the step, 0 but with schedulers that
-    take several. calls: of the transformer in it with the same latents, this one counted. conditional: whether the call follows the instruction, in whole or in some rows; the
-    second call of a step under guidance by "calls" does not. parts: of the batch, in order.
+    take several. calls: of the transformer in it with the same latents, this one counted. conditional: whether the call
+    follows the instruction, in whole or in some rows; the second call of a step under guidance by "calls" does not.
+    parts: of the batch, in order.
     """
 
     adapter: Adapter

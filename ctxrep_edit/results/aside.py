@@ -6,12 +6,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ctxrep_edit.errors import InputError
+from ctxrep_edit.errors import InputError, OutputError
 
 PREFIX = ".ctxrep-"
 STALE = 24 * 60 * 60  # seconds after which nobody can still be writing
@@ -28,6 +28,85 @@ def aside(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=folder, prefix=PREFIX) as made:
         yield Path(made)
+
+
+class Moves:
+    """Files that change places within a disk, and can be put back. aside: a folder for what was there before."""
+
+    def __init__(self, aside: Path) -> None:
+        aside.mkdir()
+        self._aside = aside
+        self._done: list[tuple[Path, Path]] = []
+        self._made: list[Path] = []
+
+    def parents(self, file: Path) -> None:
+        """Makes the folders that it needs. Raises OutputError where a file is in the way, or a folder in its own."""
+        for folder in reversed(file.parents):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise OutputError(
+                    f"{folder} is a file, but a folder for {file.name} is to be there: name another folder."
+                )
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                self._made.append(folder)
+        if file.is_dir():
+            raise OutputError(f"{file} is a folder, but a file is to be written there: name another folder.")
+
+    def away(self, file: Path) -> None:
+        """Moves it into the folder aside, where it is there."""
+        if os.path.lexists(file):
+            self.move(file, self._aside / str(len(self._done)))
+
+    def move(self, file: Path, to: Path) -> None:
+        self._done.append((file, to))  # before it is: what was not done cannot be undone, and does no harm
+        os.replace(file, to)
+
+    def undo(self) -> None:
+        for file, to in reversed(self._done):
+            with suppress(OSError):
+                os.replace(to, file)
+        for folder in reversed(self._made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def move(
+    files: Mapping[Path, Path], folder: Path, work: Path, *, last: str, stale: Sequence[Path], held: Path | None
+) -> None:
+    """Moves each file to its path within `folder`, and the `stale` ones there away: all or nothing.
+
+    work: a new folder on the disk of both. last: the name of files that vouch for the others: earlier ones go before
+    all, new ones come after all. held: one of the places, where an empty file keeps others out until then.
+    """
+    moves = Moves(work)
+    order = sorted(files, key=lambda name: name.name == last)
+    try:
+        for name in order:
+            moves.parents(folder / name)
+        for name in (name for name in order if name.name == last and folder / name != held):
+            moves.away(folder / name)
+        for name in order:
+            if folder / name != held:
+                moves.away(folder / name)
+            moves.move(files[name], folder / name)
+        for name in stale:
+            moves.away(folder / name)
+    except BaseException:
+        moves.undo()
+        if held is not None:
+            held.unlink(missing_ok=True)
+        raise
+
+
+def write_aside(file: Path, text: str) -> None:
+    """Writes it in full or not at all, also where there was one; into a device or a pipe at once."""
+    if file.exists() and not file.is_file():
+        file.write_text(text, "utf-8")
+        return
+    target = Path(os.path.realpath(file))  # what a link names, and not the link
+    with aside(target.parent) as work:
+        (work / "0").write_text(text, "utf-8")
+        os.replace(work / "0", target)
 
 
 def as_path(given: Any, name: str) -> Path:

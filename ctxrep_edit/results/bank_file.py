@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ctxrep_edit.errors import InputError
+from ctxrep_edit.errors import InputError, OutputError
 from ctxrep_edit.imaging import Source, read_source
 from ctxrep_edit.results.continuing import Asked, gone
-from ctxrep_edit.results.places import BANK_FORMAT
+from ctxrep_edit.results.places import BANK, BANK_FORMAT
 from ctxrep_edit.results.valid_json import encode_json
 from ctxrep_edit.sampling.noise import Noise, plain
 from ctxrep_edit.sampling.traces import Trace
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ctxrep_edit.results.edit import Edit
     from ctxrep_edit.results.editset import EditSet
 
-FORMAT = "6"
+FORMAT = "7"
 NAMED = ("strategy", "preserve")
 """Arguments that may be objects, and are saved by their names."""
 
 
 def write_bank(edits: EditSet, file: Path) -> None:
-    """Raises InputError for a set that cannot be continued, or not from a file."""
+    """Raises InputError for a set that cannot be continued, or not from a file; OutputError where it does not fit."""
     asked = edits.asked
     if asked is None:
         raise InputError(
@@ -61,7 +61,7 @@ def write_bank(edits: EditSet, file: Path) -> None:
             tensors |= {} if edit.trace.clean is None else {f"{edit.index}/clean": edit.trace.clean}
     stated = {
         "arguments": {name: _plain(name, value) for name, value in arguments.items()},
-        "seeds": [edit.seed for edit in edits], "credits": dict(source.credits), "next_seed": asked.next_seed,
+        "seeds": [edit.seed for edit in edits], "credits": dict(edits.credits), "next_seed": asked.next_seed,
         "repels": asked.repels, "given": given,
         "kinds": [dict(edit.trace.kind) if edit.trace else None for edit in edits],
         "noises": [edit.trace.noise if edit.trace else None for edit in edits],
@@ -69,7 +69,12 @@ def write_bank(edits: EditSet, file: Path) -> None:
     }  # fmt: skip
     file.touch()
     mode = file.stat().st_mode  # as other files get it; safetensors lets nobody else read
-    save_file(_apart(tensors), file, {BANK_FORMAT: FORMAT, "stated": encode_json(stated, None)})
+    try:
+        save_file(_apart(tensors), file, {BANK_FORMAT: FORMAT, "stated": encode_json(stated, None)})
+    except SafetensorError as error:
+        raise OutputError(
+            f"{BANK} cannot be written ({error}): take a folder on a disk with room, or leave bank=True out."
+        ) from error
     file.chmod(mode)
 
 

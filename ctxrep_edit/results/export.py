@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.results.aside import as_folder, as_path, aside
-from ctxrep_edit.results.places import Files, Over, earlier
+from ctxrep_edit.results.aside import as_folder, as_path, aside, move
+from ctxrep_edit.results.places import SIDECAR, Files, Numbered, Over, earlier
 
 if TYPE_CHECKING:
     from ctxrep_edit.plugins.contracts import Exporter
@@ -26,7 +26,8 @@ def export(
 ) -> list[Path]:
     """Writes each set into the sub-folder of its name ("": the folder itself), and files `beside` them.
 
-    Everything is written into a folder aside, and moved where `place` says when all is complete. Returns the paths.
+    Everything is written into a folder aside, and moved where `place` says when all is complete; where that fails, what
+    was there is put back. Returns the paths.
     Raises OutputError, InputError for an unknown name and for what is no folder or no list of exporters.
     """
     target = as_folder(folder, "folder")
@@ -42,7 +43,10 @@ def export(
             for name, content in (beside or {}).items():
                 files[Path(name)] = work / name
                 files[Path(name)].write_bytes(content)
-            return _move(files, place(target, files))
+            folder = place(target, files)
+            held = place.held if isinstance(place, Numbered) else None
+            move(files, folder, work / "before", last=SIDECAR, stale=earlier(folder, files), held=held)
+            return [folder / name for name in files]
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -68,17 +72,6 @@ def export_file(edits: EditSet, file: Any, exporter: str, made: str) -> Path:
             f"{target} cannot be written: {error.strerror or error}. Name a file where you may write."
         ) from error
     return target
-
-
-def _move(files: Files, folder: Path) -> list[Path]:
-    stale = earlier(folder, files)
-    for name, finished in files.items():
-        wanted = folder / name
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(finished, wanted)
-    for picture in stale:
-        (folder / picture).unlink()
-    return [folder / name for name in files]
 
 
 def _render(edits: EditSet, exporters: Sequence[Exporter], work: Path) -> dict[Path, Path]:

@@ -48,15 +48,18 @@ class Numbered:
     """The folder itself if none of the files is there, else a new one in it: 2, 3, ...
 
     force: over an earlier set of ours instead. spared: files that nothing may replace, by whatever name. Afterwards
-    folder: which it is; note: why it is another one, if it is.
+    folder: which it is; note: why it is another one, if it is; held: the empty file that keeps other processes out of
+    a new one.
     """
 
     force: bool = False
     spared: Sequence[Path] = ()
     folder: Path = field(default=Path(), init=False)
     note: str = field(default="", init=False)
+    held: Path | None = field(default=None, init=False)
 
     def __call__(self, folder: Path, files: Files) -> Path:
+        self.note, self.held = "", None
         self.folder = self._choice(folder, files)
         return self.folder
 
@@ -73,6 +76,7 @@ class Numbered:
             self.note = self.note or f"{folder} holds files of these names already"
             number += 1
             choice = folder / str(number)
+        self.held = choice / next(iter(files)) if files else None
         return choice
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ctxrep_edit.errors import InputError
+from ctxrep_edit.errors import InputError, PluginError
 from ctxrep_edit.plugins.contracts import Embedder
 from ctxrep_edit.sampling.repeats import Distances
 from ctxrep_edit.settings import is_number
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def vendi(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> float:
-    """Vendi score of the pictures, 1 to n, at (width, height). Raises InputError."""
+    """Vendi score of the pictures, 1 to n, at (width, height). Raises InputError, PluginError."""
     from ctxrep_edit.repulsion.ascent import vendi_score
 
     return vendi_score(_features(images, size, embedder))
@@ -25,7 +25,7 @@ def vendi(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Em
 
 def distinct(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder, apart: float | None) -> int:
     """How many of the pictures, in their order, are farther apart from all that were counted before. See
-    `EditSet.distinct_in`. Raises InputError."""
+    `EditSet.distinct_in`. Raises InputError, PluginError."""
     from ctxrep_edit.plugins import catalog
 
     chosen = catalog.EMBEDDERS.get(embedder)
@@ -39,11 +39,29 @@ def distinct(images: Sequence[Image.Image], size: Sequence[int], embedder: str |
 
 
 def _features(images: Sequence[Image.Image], size: Sequence[int], embedder: str | Embedder) -> Tensor:
-    """(n, features)"""
+    """(n, features), each row with a direction. Raises PluginError for anything else."""
+    import torch
+
     from ctxrep_edit.imaging import to_tensors
     from ctxrep_edit.plugins import catalog
 
     if not images:
         raise InputError("The set holds no edit to compare. Those that were dropped are in edits.dropped.")
     width, height = size  # as sampled: large enough for AlexNet whatever the aspect
-    return catalog.EMBEDDERS.get(embedder).embed(to_tensors(images, (width, height)))
+    chosen, n = catalog.EMBEDDERS.get(embedder), len(images)
+    found = chosen.embed(to_tensors(images, (width, height)))
+    wrong = ""
+    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+        wrong = f"a {getattr(found, 'dtype', type(found).__name__)}"
+    elif found.ndim != 2 or len(found) != n:
+        wrong = f"the shape {tuple(found.shape)}"
+    elif not found.isfinite().all():
+        wrong = "NaN or infinity"
+    elif not found.any(dim=1).all():
+        wrong = "a row of zeros, which has no direction"
+    if wrong:
+        raise PluginError(
+            f"The embedder {chosen.name} gave {wrong}, but must give finite features ({n}, f) in floating point, a row "
+            "for each picture, none all zero: take another embedder."
+        )
+    return found

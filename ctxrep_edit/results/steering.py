@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,12 @@ def _named(edits: EditSet, named: int | Edit) -> Edit:
     """An edit of the set by its place, or one that was given. Raises InputError."""
     if isinstance(named, Edit):
         return named
-    if isinstance(named, bool) or not isinstance(named, int) or not -len(edits) <= named < len(edits):
+    try:
+        place = len(edits) if isinstance(named, bool) else operator.index(named)  # numpy's too
+    except TypeError:
+        place = len(edits)
+    if not -len(edits) <= place < len(edits):
         raise InputError(
             f"{named!r} names no edit: give its place in this set, from 0 to {len(edits) - 1}, or the edit itself."
         )
-    return edits[named]
+    return edits[place]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import command_line
@@ -68,6 +69,25 @@ def test_one_kind_alone(kind: str) -> None:
             compile(text, path, "exec")
 
 
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("ctxrep-edit-foo.bar", "foo-bar"),
+        ("ctxrep-edit-a..b", "a-b"),
+        ("ctxrep_edit_a_.b", "a-b"),
+        ("Acme.3d-Tools", "acme-3d-tools"),
+        ("ctxrep-edit-1.5", "1-5"),
+    ],
+)
+def test_any_name_gives_an_entry_point_that_pip_takes(name: str, short: str) -> None:
+    for kind in scaffold.KINDS:
+        texts = scaffold.render(name, [kind])
+        project = tomllib.loads(texts["pyproject.toml"])["project"]
+        (module,) = {path.split("/")[0] for path in texts if path.endswith("/__init__.py")}
+        assert (project["name"], project["entry-points"]) == (name, {"ctxrep_edit": {short: module}})
+        assert f'name = "{short}' in texts[f"{module}/{kind}.py"]
+
+
 def test_the_help_helps(call) -> None:
     text = call("--help").stdout
     for said in (
@@ -95,6 +115,7 @@ def test_the_help_helps(call) -> None:
         ("torch", "'torch' would be imported as torch, and there is a module of that name already."),
         ("CtxRep-Edit", "'CtxRep-Edit' would be imported as ctxrep_edit, and there is a module of that name already."),
         ("ctxrep-edit-nano", "'ctxrep-edit-nano' would be the plugin nano, and there is one already, nano (ctx"),
+        ("ctxrep-edit-flux_kontext", "'ctxrep-edit-flux_kontext' would be the plugin flux-kontext, and there is"),
     ],
 )  # fmt: skip
 def test_names_that_cannot_be_used(call, tmp_path: Path, name: str, message: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from command_line import call
 from ctxrep_plugins import bench
 
@@ -100,6 +101,20 @@ def test_models() -> None:
     assert set(stated["scopes"]["flux-kontext"]) == set(catalog.pipelines()["FluxKontextPipeline"].scopes)
     models = [model["name"] for model in stated["models"]]
     assert models == ["kontext-nano", "sd3-nano", "sd3-nano-turbo", "qwen-nano"]
+
+
+@pytest.mark.parametrize(("said", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_plugins_have_colours_where_they_are_wanted(
+    said: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "20", **said}.items():
+        monkeypatch.setenv(name, value)
+    if "NO_COLOR" not in said:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    result = CliRunner().invoke(cli.cli, ["plugins"], color=True)
+    assert result.exit_code == 0, result.output
+    assert ("\x1b" in result.stdout) == coloured
+    assert "ok" in result.stdout
 
 
 @pytest.mark.parametrize("columns", ["20", "60", "80"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 from command_line import call, start
 from ctxrep_adapters import flux_kontext
 from ctxrep_plugins import bench
-from plugging import OURS, Install, Plugin, Shuffle, found, listed, plugin
+from plugging import OURS, Even, Install, Plugin, Shuffle, found, listed, model, plugin
 
 from ctxrep_edit import (
     Adapter,
     BrokenPlugin,
+    Check,
     EmbeddedModel,
+    Embedder,
+    Exporter,
     ModelError,
     PluginError,
     Strategy,
@@ -150,7 +154,7 @@ BROKEN = {  # the plugin, or what its import raises; its error
     ),
     "a string of pipelines": (
         plugin(ctxrep_adapters=lambda: [Halves()]),
-        "Its adapter halves has the pipelines 'HalvesPipeline': write a tuple",
+        "Its adapter halves has the pipelines 'HalvesPipeline': write a tuple of names",
     ),
     "one class twice": (
         plugin(ctxrep_adapters=lambda: [Whole(), Part()]),
@@ -190,6 +194,78 @@ def test_a_broken_plugin_costs_only_itself(install: Install, kind: str) -> None:
     assert str(strict.value) == left_out(cause)
     install(*entries, strict="0", select="-theirs")
     assert everything() == rest
+
+
+WRONG: list[tuple[type, str, Any, str]] = [  # what it is, its attribute, a value of a wrong type, what to write
+    (Adapter, "pipelines", None, "a tuple of names"),
+    (Adapter, "pipelines", (1,), "a tuple of names"),
+    (Adapter, "streams", ["blocks"], 'a dict from names to "joint" or a pair of "text" and "image"'),
+    (Adapter, "streams", {"blocks": "text"}, 'a dict from names to "joint" or a pair of "text" and "image"'),
+    (Adapter, "scopes", ["paper"], "a dict from names to Scopes"),
+    (Adapter, "scopes", {"paper": None}, "a dict from names to Scopes"),
+    (Adapter, "default", None, "a Repulsion"),
+    (Adapter, "guidance", None, '"calls" or a tuple of "conditional" and "unconditional"'),
+    (Adapter, "measured_on", None, "a string"),
+    (Adapter, "draws_unasked", 1, "True or False"),
+    (Adapter, "batch", "2", "None or a whole number >= 1"),
+    (Adapter, "decodes_fewer", None, "True or False"),
+    (Adapter, "references", None, "a whole number >= 0"),
+    (Adapter, "may_lack", "tokenizer", "a tuple of names"),
+    (EmbeddedModel, "folder", "/models/tiny", "a pathlib.Path"),
+    (EmbeddedModel, "folder", None, "a pathlib.Path"),
+    (EmbeddedModel, "summary", None, "a string"),
+    (EmbeddedModel, "knows", None, "a function of the instruction"),
+    (EmbeddedModel, "advice", None, "a string"),
+    (EmbeddedModel, "checks", "change", "a tuple of names"),
+    (Strategy, "summary", None, "a string"),
+    (Strategy, "strength", "1", "a finite number >= 0"),
+    (Strategy, "strength", -1.0, "a finite number >= 0"),
+    (Strategy, "repels", "yes", "True or False"),
+    (Strategy, "extra_seeds", 1.5, "a whole number >= 0"),
+    (Check, "summary", 1, "a string"),
+    (Embedder, "summary", None, "a string"),
+    (Embedder, "apart", "0.1", "None or a number 0 to 2"),
+    (Embedder, "apart", 3.0, "None or a number 0 to 2"),
+    (Exporter, "summary", None, "a string"),
+]
+
+
+def made(kind: type, **members: Any) -> Any:
+    """Something of that kind called "odd", with these attributes."""
+    if kind is EmbeddedModel:
+        return dataclasses.replace(model("odd"), **members)
+    base = {Adapter: Whole, Strategy: Shuffle, Check: Even}.get(kind, kind)
+    own = {"name": "odd", "summary": "", "embed": lambda *_: None, "export": lambda *_: None}
+    return type("Odd", (base,), {**own, **members})()
+
+
+@pytest.mark.parametrize(("kind", "member", "value", "wanted"), WRONG)
+def test_an_attribute_of_a_wrong_type(install: Install, kind: type, member: str, value: Any, wanted: str) -> None:
+    (shelf,) = (shelf for shelf in catalog.SHELVES if shelf.kind is kind)
+    brought = made(kind, **{member: value})
+    install(*OURS, found("theirs", plugin(**{shelf.hook: lambda: [brought]})))
+    with pytest.warns(BrokenPlugin) as caught:
+        assert "odd" not in shelf.all()
+    message = left_out(f"Its {shelf.what} odd has the {member} {value!r}: write {wanted}")
+    assert [str(warning.message) for warning in caught] == [message]
+    assert "FluxKontextPipeline" in catalog.pipelines()
+    assert catalog.embedded_at("/models/tiny") is None
+    assert "flux-kontext" in call("models", "--families").stdout
+    assert listed()["theirs"]["status"] == "broken"
+
+
+@pytest.mark.parametrize("kind", [Adapter, EmbeddedModel, Strategy, Check, Embedder, Exporter])
+def test_what_is_right_is_kept(install: Install, kind: type) -> None:
+    (shelf,) = (shelf for shelf in catalog.SHELVES if shelf.kind is kind)
+    install(*OURS, found("theirs", plugin(**{shelf.hook: lambda: [made(kind)]})))
+    assert "odd" in shelf.all()
+
+
+def test_an_attribute_that_raises(install: Install) -> None:
+    install(*OURS, found("theirs", plugin(ctxrep_strategies=lambda: [made(Strategy, strength=property(raising))])))
+    with pytest.warns(BrokenPlugin) as caught:
+        assert set(catalog.STRATEGIES.all()) == {"contextual"}
+    assert [str(warning.message) for warning in caught] == [left_out("ZeroDivisionError: division by zero")]
 
 
 def test_an_adapter_whose_classes_cannot_be_imported(install: Install, folder: Path, tmp_path: Path) -> None:

@@ -72,3 +72,13 @@ def test_tokens_are_copied_only_where_two_share_them(
         name = ".".join(map(str, place))
         assert written[f"1/{name}"].data_ptr() == tokens.data_ptr()
         assert written[f"3/{name}"].data_ptr() != tokens.data_ptr()
+
+
+def test_places_from_numpy_name_edits(pipeline: Any, picture: Image.Image) -> None:
+    edits = edit(picture, pipeline=pipeline, n=2)
+    best = np.argmax([0.1, 0.9])
+    assert pixels(edits.like(best, 1, progress=False)).shape == pixels(edits.like(1, 1, progress=False)).shape
+    assert edits.between(np.int64(0), best, 2, progress=False)[1].seed == edits[1].seed
+    for wrong in (np.int64(2), np.float64(1), np.True_):
+        with pytest.raises(InputError, match="names no edit"):
+            edits.like(wrong, 1)

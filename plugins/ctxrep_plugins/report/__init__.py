@@ -48,7 +48,7 @@ class Report(Exporter):
             distinct=edits.distinct if len(edits) else None,
             recipe=encode_json(edits.recipe),
         )
-        (folder / "report.html").write_text(text, "utf-8")
+        (folder / "report.html").write_text(text, "utf-8", "backslashreplace")  # file names may be none of UTF-8
 
 
 def _name(edit: Edit, walk: Mapping[str, Any] | None) -> str:
