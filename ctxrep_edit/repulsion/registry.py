@@ -15,8 +15,8 @@ CACHE = "a cache that skips blocks or answers for them"
 REFUSED = {
     "cache": CACHE,
     "fbc_": CACHE,  # FirstBlockCache
-    "pyramid_attention": "a cache that gives a call of the transformer the attention of the call before, which may be of "
-    "other particles",
+    "pyramid_attention": "a cache that gives a call of the transformer the attention of the call before, which may be "
+    "of others",
     "cp_": "context parallelism, which gives each device a part of the tokens",
 }
 """By what the names of their hooks hold, what makes of a repulsion something else."""
