@@ -109,4 +109,4 @@ def _one_step(scheduler: Any, first: int) -> Iterator[dict[str, Any]]:
         with _from(scheduler, first):
             yield state
     finally:
-        del scheduler.step
+        scheduler.step = original
