@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxrep_edit.cli.outcome import print_json, print_tables, write, write_with_bank
+from ctxrep_edit.cli.outcome import print_json, print_tables, say_done, write, write_with_bank
 from ctxrep_edit.errors import InputError, OutputError, Unfaithful
 
 if TYPE_CHECKING:
@@ -235,9 +235,7 @@ def _save_done(
     done = {**sets, name: edits} if edits else sets
     if done:
         write({name: replace(some, credits={}) for name, some in done.items()}, out, forms, place)
-        folder = click.format_filename(place.folder)
-        for some in done.values():
-            click.echo(f"{len(some)} of {some.recipe['n']} edits were done; they are in {folder}", err=True)
+        say_done(done.values(), place.folder)
 
 
 def check_writable(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxrep_edit.cli.edit import check_writable, named_forms, settled
-from ctxrep_edit.cli.outcome import print_json, print_tables, write_with_bank
+from ctxrep_edit.cli.outcome import print_json, print_tables, say_done, write_with_bank
 from ctxrep_edit.errors import InputError, Unfaithful
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def _save_done(
     """Writes the edits that were done when a run came to its end too early, if there are any."""
     if done:
         write_with_bank({"diverse": whole(done)}, out, forms, bank, place)
-        folder = click.format_filename(place.folder)
-        click.echo(f"{len(done)} of {done.recipe['n']} edits were done; they are in {folder}", err=True)
+        say_done([done], place.folder)
 
 
 def _loaded(edits: EditSet, device: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,13 @@ def write_with_bank(
             raise
         write(sets, out, forms, place)
         click.echo(f"The set was written without its bank, so that no command can go on from it: {error}", err=True)
+
+
+def say_done(done: Iterable[EditSet], folder: Path) -> None:
+    """What was done of each of these when a run came to its end too early, and where it is."""
+    where = click.format_filename(folder)
+    for edits in done:
+        click.echo(f"{len(edits)} of {edits.recipe['n']} edits were done; they are in {where}", err=True)
 
 
 def print_json(sets: dict[str, EditSet], folder: Path, no_check: bool) -> None:

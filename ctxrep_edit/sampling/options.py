@@ -27,8 +27,9 @@ OURS = {
 ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
 SIDES = ("width", "height")
-UNWANTED = "negative_prompt"  # of which an adapter says what it is where nobody does
 """What an adapter sets and the caller may set instead: the size at which is edited follows from it."""
+UNWANTED = "negative_prompt"
+"""What an adapter may say where the caller does not."""
 IMPOSSIBLE = {
     "padding_mask_crop": "pictures come back as tensors here: crop picture and mask yourself, and paste the edits back",
 }

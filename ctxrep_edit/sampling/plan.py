@@ -40,7 +40,7 @@ from ctxrep_edit.sampling.asked import (
 from ctxrep_edit.sampling.defaults import left_open, origin_of
 from ctxrep_edit.sampling.forming import OnPreview, check_foreseen
 from ctxrep_edit.sampling.options import call_arguments, check_claimed, check_options, pixels
-from ctxrep_edit.sampling.provenance import away_from, provenance, stated_of
+from ctxrep_edit.sampling.provenance import provenance, stated_of
 from ctxrep_edit.sampling.run import OnStep
 from ctxrep_edit.sampling.steering import Steering, likened
 from ctxrep_edit.sampling.traces import bank_of, kind_of
@@ -206,14 +206,15 @@ def plan(
     check_options(pipeline, options, inspect.signature(plan).parameters.keys() - {"options"})
     pipelines.check_readable(pipeline, adapter, options)
     name = pipelines.name_of(pipeline, model if given is not None else model or pipelines.DEFAULT_MODEL)
-    recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options)
+    edits, shown = parted(unlike, source, size, pipeline, adapter)
+    if unlike:
+        if not (settings.active and mover.repels):
+            raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
+        settings = replace(settings, anchor=False)  # it would repel from none of those
+    recipe = stated_of(name, pipeline, mover, settings, request, wordings, n, options, [*edits, *shown])
     recipe |= {"realign": realign, "restore": restore, **asdict(policy), **origin}
     keep = KEEP[bank] if ranks is None else False
-    edits, shown = parted(unlike, source, size, pipeline, adapter)
-    if unlike and not (settings.active and mover.repels):
-        raise InputError("unlike names edits to be repelled from, but nothing repels: leave it out, or strength.")
     told, kind = _bank(pipeline, adapter, mover, settings, request, wordings, edits, n, keep, on_disk=bank == "disk")
-    settings, recipe = away_from(settings, recipe, edits, shown)
     made = Plan(
         read, request, wordings, tuple(seeds), pipeline, adapter, mover, settings, stated.call, options,
         words_given(instruction_mask, options), tuple(checks), policy, realign, restore, at_once, told, shown,

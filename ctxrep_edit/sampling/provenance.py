@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,9 @@ def stated_of(
     wordings: Wordings,
     n: int,
     options: Mapping[str, Any],
+    unlike: Sequence[Any],
 ) -> dict[str, Any]:
-    """For a recipe: what was asked for. name: of the model."""
+    """For a recipe: what was asked for. name: of the model. unlike: edits and pictures that it is repelled from."""
     plain = (str, int, float, bool, type(None))
     return {
         "ctxrep_edit": __version__,
@@ -42,21 +42,14 @@ def stated_of(
         **({"vary": list(wordings.values)} if wordings.values else {}),
         "strategy": strategy.name,
         **getattr(strategy, "stated", {}),
+        **({"unlike": [_named(one) for one in unlike]} if unlike else {}),
         "repulsion": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
         "pipeline_kwargs": {k: v if isinstance(v, plain) else type(v).__name__ for k, v in options.items()},
     }
 
 
-def away_from(
-    settings: Repulsion, recipe: Mapping[str, Any], edits: Sequence[Any], pictures: Sequence[Image.Image]
-) -> tuple[Repulsion, dict[str, Any]]:
-    """Settings and recipe of a run that is repelled from these, too: an anchor would repel from none of them."""
-    if not (edits or pictures):
-        return settings, dict(recipe)
-    unlike = [*(edit.seed for edit in edits), *(fingerprint(picture) for picture in pictures)]
-    return replace(settings, anchor=False), {
-        **recipe, "repulsion": {**recipe["repulsion"], "anchor": False}, "unlike": unlike,
-    }  # fmt: skip
+def _named(one: Any) -> Any:
+    return fingerprint(one) if isinstance(one, Image.Image) else one.seed
 
 
 def provenance(pipeline: Any, request: Request, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from command_line import call
+from command_line import broken_off, call
 from ctxrep_plugins.standard import Contextual
 from PIL import Image
 
-from ctxrep_edit import BrokenPlugin, EditSet, EmbeddedModel, Run, WeightsError
+from ctxrep_edit import BrokenPlugin, EditSet, EmbeddedModel, WeightsError
 from ctxrep_edit.faithfulness import lpips_weights
 from ctxrep_edit.imaging import exif_with, read_source
 
@@ -320,15 +320,7 @@ def test_imports_are_light(code: str) -> None:
 def test_what_is_done_when_a_run_ends_is_written(
     photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, calls = Contextual.sample, []
-
-    def twice(self: Contextual, run: Run) -> Any:
-        calls.append(run.n)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return make(self, run)
-
-    monkeypatch.setattr(Contextual, "sample", twice)
+    broken_off(monkeypatch, Contextual, 2)
     result = call(photo, "change the light", "-n", 4, "--batch-size", 2, "-o", tmp_path, "--model", folder)
     assert result.exit_code != 0
     assert f"2 of 4 edits were done; they are in {tmp_path}" in result.stderr
@@ -338,10 +330,7 @@ def test_what_is_done_when_a_run_ends_is_written(
 def test_plain_edits_outlive_the_diverse_ones(
     photo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(self: Contextual, run: Run) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Contextual, "sample", stop)
+    broken_off(monkeypatch, Contextual, 1)
     result = call(photo, "change the light", "-n", 2, "--compare", "-o", tmp_path / "out", "--model", folder)
     assert result.exit_code != 0
     assert "2 of 2 edits were done" in result.stderr

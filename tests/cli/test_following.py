@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import call
+from command_line import broken_off, call
 from ctxrep_plugins.standard import Contextual
 from PIL import Image
 from plugging import Even
 from safetensors import SafetensorError
 
-from ctxrep_edit import EditSet, Run, diverse_edit
+from ctxrep_edit import EditSet, diverse_edit
 from ctxrep_edit.imaging import exif_with, read_source
 from ctxrep_edit.results import bank_file
 from ctxrep_edit.sampling.steering import Between, Like
@@ -75,15 +75,7 @@ def batched(photo: Path, folder: Path, tmp_path: Path) -> Path:
 def test_what_is_done_when_a_run_ends_is_written(
     batched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[Any], by: Any, left: int
 ) -> None:
-    sample, calls = by.sample, []
-
-    def twice(self: Any, run: Run) -> Any:
-        calls.append(run.n)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return sample(self, run)
-
-    monkeypatch.setattr(by, "sample", twice)
+    broken_off(monkeypatch, by, 2)
     result = on(command, batched, tmp_path / "out")
     assert result.exit_code != 0
     assert f"2 of 4 edits were done; they are in {tmp_path / 'out'}" in result.stderr
