@@ -94,12 +94,12 @@ def late(*asked: Any) -> None:
 
 @contextmanager
 def dropping(module: Any, *numbers: int) -> Iterator[None]:
-    """In it the edits of these numbers fail their checks, and are dropped."""
+    """In it the edits of these numbers fail their checks, and are dropped, beside those that really fail."""
 
     def edited(image: bytes, prompt: str, n: int, tell: Any, **options: Any) -> Any:
         made = real(image, prompt, n, lambda edit: edit.index in numbers or tell(edit), **options)
-        left = [tuple(edit for edit in made if (edit.index in numbers) == bad) for bad in (False, True)]
-        return replace(made, edits=left[0], dropped=left[1])
+        kept, failed = (tuple(edit for edit in made if (edit.index in numbers) == bad) for bad in (False, True))
+        return replace(made, edits=kept, dropped=(*made.dropped, *failed))
 
     real, module.edited = module.edited, edited
     try:
