@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from ctxrep_adapters import shared
+from PIL import ImageChops
 
-from ctxrep_edit import Adapter
-from ctxrep_edit.testing import AdapterConformance
+from ctxrep_edit import Adapter, Repulsion, diverse_edit
+from ctxrep_edit.testing import AdapterConformance, tiny_picture
 from ctxrep_edit.testing.fakes import OTHER_INSTRUCTION
 from ctxrep_edit.testing.watching import layout, telling
 
@@ -47,3 +49,17 @@ class FamilyConformance(AdapterConformance):
                     assert not moved["image"][:, ~made].any(), f"References moved in the scope {name!r}."
                     hooked += 1
             assert hooked
+
+
+def passes_in_turn(pipeline: Any, batch_size: int, **asked: Any) -> None:
+    """Of a pool whose candidates hardly repel each other, and of those of it that wait for their turn, each comes out
+    as a plain edit of its seed; also where answers hold."""
+    repulsion = Repulsion(strength=1e-7, window=0.5, hold=0.3, oversample=2)
+    picture, asked = tiny_picture(96, 64), {**asked, "pipeline": pipeline, "seed": 0, "steps": 4}
+    pool = diverse_edit(picture, "add a hat", 3, repulsion=repulsion, batch_size=batch_size, **asked)
+    plain = {edit.seed: edit for edit in diverse_edit(picture, "add a hat", 6, strength=0, **asked)}
+    assert max(map(len, pool.recipe["batches"])) == batch_size
+    for edit in pool:
+        far = {seed: np.max(ImageChops.difference(edit.image, other.image)) for seed, other in plain.items()}
+        assert far.pop(edit.seed) <= 2
+        assert min(far.values()) > 20

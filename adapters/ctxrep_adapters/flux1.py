@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ctxrep_adapters.flux_kontext import FluxKontext
-from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, mask_of, resized
+from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, check_embedded, mask_of, resized
 
 from ctxrep_edit import Adapter, Request, hookimpl
 
@@ -48,13 +48,13 @@ class FluxInpaint(FluxImg2Img):
 
 class FluxFill(FluxInpaint):
     """`FluxFillPipeline`: the transformer sees the source without what is inside the mask, and the mask, as channels
-    beside the noisy latents."""
+    beside the noisy latents. It takes no negative prompt."""
 
     name = "flux1-fill"
     pipelines = ("FluxFillPipeline",)
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        """It is guided by distillation alone, and takes no negative prompt."""
+        check_embedded(pipeline, options)
 
 
 @hookimpl

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, TWO_LISTS, asked, by_area, first_frame, mask_of, resized, words_in_turn
+from ctxrep_adapters.shared import (
+    CAUTIOUS,
+    TWO_LISTS,
+    CachedSource,
+    asked,
+    by_area,
+    check_guidance,
+    first_frame,
+    mask_of,
+    resized,
+    words_in_turn,
+)
 
 from ctxrep_edit import Adapter, InputError, Request, hookimpl
 
@@ -60,11 +71,13 @@ class Flux2Klein(Adapter):
         return by_area(width, height, pipeline.vae_scale_factor * 2)
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        if (options.get("guidance_scale") or 1) > 1 and getattr(pipeline.config, "is_distilled", False):
+        guides = "negative_prompt_embeds" if (options.get("guidance_scale") or 1) <= 1 else "guidance_scale"
+        if options.get(guides) is not None and getattr(pipeline.config, "is_distilled", False):
             raise InputError(
-                f"guidance_scale has no effect: this {type(pipeline).__name__} is distilled to few steps and never "
-                "guides. Leave it out."
+                f"{guides} has no effect: this {type(pipeline).__name__} is distilled to few steps and never guides. "
+                "Leave it out."
             )
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         _check_narrow(request.image, "image")
@@ -105,7 +118,7 @@ class Flux2(Flux2Klein):
         return words_in_turn(processor.tokenizer, turn, prompt, length, add_special_tokens=special)
 
 
-class Flux2KleinKV(Flux2Klein):
+class Flux2KleinKV(CachedSource, Flux2Klein):
     """`Flux2KleinKVPipeline`: the references come before the generated tokens, and in the first step alone; from then
     on a cache has them."""
 

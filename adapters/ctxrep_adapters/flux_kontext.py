@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import check_guidance, of_packed
+from ctxrep_adapters.shared import check_embedded, check_guidance, of_packed
 
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope, hookimpl
 
@@ -100,6 +100,7 @@ class FluxKontext(Adapter):
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
+        check_embedded(pipeline, options)
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         from PIL.Image import Resampling

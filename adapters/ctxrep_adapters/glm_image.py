@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, WORDS, all_resized, asked, by_area
+from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, WORDS, all_resized, asked, by_area, check_guidance
 
 from ctxrep_edit import Adapter, Request, Scope, hookimpl
 
@@ -44,6 +44,9 @@ class GlmImage(Adapter):
 
     def size(self, pipeline: Any, width: int, height: int) -> tuple[int, int]:
         return by_area(width, height, pipeline.vae_scale_factor * pipeline.transformer.config.patch_size * 2)
+
+    def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        check_guidance(pipeline, arguments, options, "guidance_scale")
 
     def arguments(self, pipeline: Any, request: Request) -> dict[str, Any]:
         return asked(request, all_resized(self, pipeline, request))

@@ -9,6 +9,7 @@ from ctxrep_adapters.shared import (
     CAUTIOUS,
     VideoAutoencoder,
     asked,
+    check_embedded,
     check_guidance,
     mask_of,
     of_its_own_size,
@@ -67,6 +68,7 @@ class QwenImageEdit(VideoAutoencoder):
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         check_guidance(pipeline, arguments, options, "true_cfg_scale", alone=False)
+        check_embedded(pipeline, options)
         if options.get("negative_prompt_embeds") is not None and options.get("prompt_embeds") is None:
             raise InputError(
                 f"{type(pipeline).__name__} makes as many copies of negative_prompt_embeds as of the words: give "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, VideoAutoencoder, asked, by_area, resized
+from ctxrep_adapters.shared import CAUTIOUS, DOUBLE, MADE, CachedSource, VideoAutoencoder, asked, by_area, resized
 
 from ctxrep_edit import Adapter, InputError, Request, Scope, hookimpl
 
@@ -18,7 +18,7 @@ SLOT = 4  # latent tokens that stand where the text encoder has one of a picture
 OF_TEXT = ("context", "context+single", "paper")  # scopes of other families
 
 
-class QwenImage21(VideoAutoencoder):
+class QwenImage21(CachedSource, VideoAutoencoder):
     """`QwenImage21ModularPipeline` and its Turbo. The joint stream is [text with the sources in it | target], and
     attention in it is block-causal: the text and the sources come before the target and never see it. So there is no
     contextual space, and the target's own tokens alone repel. From the second step on a cache has all before them.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit import Adapter, InputError, Repulsion, Request, Scope
@@ -16,6 +17,7 @@ WORDS = frozenset({"instruction"})
 MADE = frozenset({"generated"})
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
 MEGAPIXEL = 1024 * 1024
+NEGATIVE = "negative_prompt"
 PLACEHOLDER = "\ue000"  # of a private range: in nobody's instruction
 CAUTIOUS = Repulsion(scope="middle", strength=0.5, window=0.1, schedule="linear", anchor=True, oversample=1)
 """The default of families that were tried on random weights alone: weaker than what the measured ones take, and no
@@ -114,6 +116,33 @@ def asked(request: Request, image: Any, *, sized: bool = True) -> dict[str, Any]
     return out
 
 
+def cache_rows(cache: Any, rows: Sequence[int], batch: int) -> Any:
+    """A cache of keys and values, objects in lists in an object, for these rows of a batch. One that was filled for
+    fewer has the same in each row, as all of them read one source and one instruction."""
+    if hasattr(cache, "ndim"):
+        return cache[list(rows)] if len(cache) == batch else cache[:1].expand(len(rows), *cache.shape[1:])
+    if isinstance(cache, list):
+        return [cache_rows(entry, rows, batch) for entry in cache]
+    if not hasattr(cache, "__dict__"):
+        return cache
+    cut = copy(cache)
+    vars(cut).update({name: cache_rows(value, rows, batch) for name, value in vars(cache).items()})
+    return cut
+
+
+class CachedSource(Adapter):
+    """For families whose first step fills a cache of keys and values of the source, which the later ones read."""
+
+    def fills(self, call: Mapping[str, Any]) -> bool:
+        return bool(call.get("kv_cache_mode") == "extract")
+
+    def rows(self, call: Mapping[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
+        some = super().rows(call, rows, batch)
+        if call.get("kv_cache_mode") == "cached":
+            some["kv_cache"] = cache_rows(call["kv_cache"], rows, batch)
+        return some
+
+
 def check_guidance(
     pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any], scale: str, above: float = 1.0,
     alone: bool = True,
@@ -121,17 +150,24 @@ def check_guidance(
     """Raises InputError for a negative prompt without guidance, or the scale of one that is not there.
 
     scale: the argument that switches classifier-free guidance on where it is `above`. alone: whether it does without a
-    negative prompt too. Other parameters are those of `Adapter.check_call`.
+    negative prompt too; else the one for another text encoder does not count. Other parameters are those of
+    `Adapter.check_call`.
     """
     name = type(pipeline).__name__
-    value = arguments.get(scale, inspect.signature(type(pipeline).__call__).parameters[scale].default)
-    negative = [option for option, said in options.items() if option.startswith("negative_prompt") and said is not None]
+    default = inspect.signature(type(pipeline).__call__).parameters.get(scale)
+    value = arguments.get(scale, None if default is None else default.default)
+    negative = [option for option, said in options.items() if option.startswith(NEGATIVE) and said is not None]
     if negative and value is not None and value <= above:
         raise InputError(
             f"{negative[0]} has no effect: {name} follows it where {scale} is above {above:g}, and it is {value:g}. "
             f"Give {scale}, or leave {negative[0]} out."
         )
-    against = any(said is not None for option, said in arguments.items() if option.startswith("negative_prompt"))
+    against = any(arguments.get(option) is not None for option in (NEGATIVE, f"{NEGATIVE}_embeds"))
+    if negative and not alone and not against:
+        raise InputError(
+            f"{negative[0]} has no effect: {name} guides where there is a negative_prompt. Give one, or leave "
+            f"{negative[0]} out."
+        )
     asked = options.get(scale)
     if not alone and asked is not None and asked > above and not against:
         raise InputError(
@@ -183,6 +219,15 @@ def of_scaled(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
     """Scaled and shifted latents as the autoencoder decodes them."""
     about = pipeline.vae.config
     return (latents / about.scaling_factor + (about.shift_factor or 0)).to(pipeline.vae.dtype)
+
+
+def check_embedded(pipeline: Any, options: Mapping[str, Any]) -> None:
+    """Raises InputError for a guidance_scale that the transformer does not read."""
+    if options.get("guidance_scale") is not None and not pipeline.transformer.config.guidance_embeds:
+        raise InputError(
+            f"guidance_scale has no effect: the transformer of this {type(pipeline).__name__} was not distilled to "
+            "read one (guidance_embeds is off). Leave it out."
+        )
 
 
 class VideoAutoencoder(Adapter):

@@ -152,6 +152,11 @@ class Adapter(ABC):
         none, and is left alone."""
         return True
 
+    def fills(self, call: Mapping[str, Any]) -> bool:
+        """Whether a call of a timestep also fills a cache that later calls read. Such a call is made where its answer
+        is known, too."""
+        return False
+
     def rows(self, call: Mapping[str, Any], rows: Sequence[int], batch: int) -> dict[str, Any]:
         """The keyword arguments of a call of the transformer with these rows of its batch alone.
 

@@ -38,7 +38,8 @@ class Answers:
     @contextmanager
     def given(self, transformer: nn.Module, adapter: Adapter) -> Iterator[None]:
         """In it, the first calls in which the transformer denoises are answered so, for a batch of these particles.
-        Neither it nor what is hooked into it runs in them; from then on it is as it was."""
+        Nothing that is hooked into it runs in them, nor it itself unless that fills a cache; from then on it is as it
+        was."""
         calling = _Calling(transformer, adapter, self.calls)
         try:
             yield
@@ -57,7 +58,10 @@ class _Calling(CalledInstead):
     def __call__(self, *args: Any, **call: Any) -> Any:
         if not self.left or not self.adapter.denoises(call):
             return self.ask(*args, **call)
-        return on(self.adapter.latents(call).device, self.left.pop())
+        answer = on(self.adapter.latents(call).device, self.left.pop())
+        if not self.adapter.fills(call):
+            return answer
+        return instead(self.module.forward(*args, **call), prediction(answer))
 
 
 def prediction(output: Any) -> Prediction:

@@ -28,7 +28,7 @@ class Clock:
     step: of the sampler, from 0 in each run; -1 before the first. evaluation: of the step, 0 but with schedulers that
     take several. calls: of the transformer in it with the same latents, this one counted. conditional: whether the call
     follows the instruction, in whole or in some rows; the second call of a step under guidance by "calls" does not.
-    parts: of the batch, in order.
+    parts: of the batch, in order. filling: the step of the run in which a cache was filled, -1: none so far.
     """
 
     adapter: Adapter
@@ -38,6 +38,7 @@ class Clock:
     calls: int = field(default=0, init=False)
     conditional: bool = field(default=True, init=False)
     parts: tuple[str, ...] = field(default=("conditional",), init=False)
+    filling: int = field(default=-1, init=False)
     _levels: Sequence[float] | None = field(default=None, init=False)
     _timestep: float | None = field(default=None, init=False)
     _seen: list[tuple[Callable[[], Tensor | None], int]] = field(default_factory=list, init=False)
@@ -51,7 +52,9 @@ class Clock:
         seen = self._seen if step == self.step else []
         before = next((calls for known, calls in seen if known() is latents), 0)
         if step == 0 and not before:
-            self._levels = None
+            self._levels, self.filling = None, -1
+        if self.adapter.fills(call):
+            self.filling = step
         self.step, self.calls = step, before + 1
         self._seen = [entry for entry in seen if entry[0]() is not latents]
         self._seen.append((weakref.ref(latents), self.calls))

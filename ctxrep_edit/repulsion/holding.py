@@ -50,8 +50,10 @@ def _within(settings: Repulsion, clock: Clock, step: int) -> bool:
 
 def _holds(settings: Repulsion, clock: Clock, first: int, step: int) -> bool:
     """Whether so little noise goes between the two that the first's answer holds in the other. In the last step of a
-    run none does."""
-    return step < clock.steps - 1 and clock.noise(first)[0] - clock.noise(step)[0] < settings.hold - ROUNDING
+    run none does, and one that came with filling a cache, which may be about other tokens, holds in no other."""
+    if first == clock.filling or step >= clock.steps - 1:
+        return False
+    return clock.noise(first)[0] - clock.noise(step)[0] < settings.hold - ROUNDING
 
 
 class Holding(CalledInstead):

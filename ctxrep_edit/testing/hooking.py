@@ -66,7 +66,7 @@ class HookConformance(Runner):
         """The transformer computes some rows of a batch at a time: the anchor among them comes out as a plain edit,
         also where its answers to the others hold for some steps."""
         anchored = replace(self.settings(adapter), anchor=True)
-        asked: dict[str, Any] = {"seeds": (0, 1, 2, 3), "options": {**self.options, **(self.guided or {})}}
+        asked: dict[str, Any] = {"seeds": (0, 1, 2, 3, 4), "options": {**self.options, **(self.guided or {})}}
         plain = self.run(pipeline, adapter, **asked)
         between = float(torch.cdist(plain.flatten(1), plain.flatten(1))[0, 1:].min())
         for settings in (anchored, replace(anchored, steps=None, window=1.0, hold=1.0)):

@@ -33,3 +33,8 @@ def test_scopes_of_text_are_refused_with_the_reason(family: Any, scope: str) -> 
 def test_transparency_is_laid_on_white(family: Any) -> None:
     edits = diverse_edit(tiny_picture(96, 64), "add a hat", 2, pipeline=family, **CALL)
     assert {edit.image.mode for edit in edits} == {"RGB"}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_pool_and_those_that_wait_go_with_the_cache(family: Any, size: int) -> None:
+    families.passes_in_turn(family, size, **CALL)
