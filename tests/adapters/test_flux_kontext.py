@@ -134,7 +134,6 @@ def test_the_options_of_the_pipeline_pass_through(pipeline: Any, picture: Image.
         return tensors
 
     options = {
-        "guidance_scale": 2.5,
         "negative_prompt": "add a frame",
         "true_cfg_scale": 1.5,
         "prompt_2": "change the style",

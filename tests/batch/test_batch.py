@@ -78,7 +78,7 @@ def test_each_edit_is_asked_for_a_value(call: Call, desk: Path) -> None:
 
 def test_what_the_model_cannot_take_is_said_of_all_rows(call: Call, desk: Path) -> None:
     (desk / "broken.png").write_bytes(b"x")
-    rows = [row(), row(scope="nowhere"), row(batch_size=3), row(image="broken.png"), row(height=8, guidance_scale=3)]
+    rows = [row(), row(scope="nowhere"), row(batch_size=3), row(image="broken.png"), row(height=8, true_cfg_scale=1)]
     done = call(rows)
     assert done.exit_code == 1
     assert "has 3 faults, so nothing was begun" in done.output

@@ -43,10 +43,10 @@ def test_numbers_from_numpy_can_be_saved(pipeline: Any, picture: Image.Image, tm
     one = edit(picture, pipeline=pipeline)
     other = edit(
         picture, pipeline=pipeline, n=np.int64(3), seed=np.int64(0), steps=np.int64(4), retries=np.int64(2),
-        guidance_scale=np.float32(2.5), window=np.float32(0.5), restore=np.bool_(False),
+        true_cfg_scale=np.float32(0.5), window=np.float32(0.5), restore=np.bool_(False),
     )  # fmt: skip
     assert len(other) == len(one)
-    assert other.recipe["pipeline_kwargs"] == {"guidance_scale": 2.5}
+    assert other.recipe["pipeline_kwargs"] == {"true_cfg_scale": 0.5}
     other.save(tmp_path / "set", bank=True)
     assert EditSet.load(tmp_path / "set").recipe["retries"] == 2
 
