@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ctxrep_edit import __version__
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.given import read_given
-from ctxrep_edit.faithfulness.judgement import checks_named
+from ctxrep_edit.faithfulness.judgement import checks_named, prepared
 from ctxrep_edit.imaging import ImageLike, Source, read_references, read_source
 from ctxrep_edit.plugins.contracts import Check, Strategy
 from ctxrep_edit.results.assembly import assemble
@@ -165,8 +165,7 @@ def _assessed(
     # 1. Everything that can be wrong is found before anything is measured.
     given = read_given(source, edits, mask)
     asked = checks_named("auto" if checks is None else checks)
-    for check in asked:
-        check.prepare()
+    prepared(asked)
     # 2. The edits are judged as if we had made them.
     n = len(given.edits)
     case = Case(given.source, given.edits, given.mask, instruction, False, lambda: given.source, frames=given.frames)

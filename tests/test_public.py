@@ -25,7 +25,7 @@ PUBLIC = """
 MEMBERS = {  # what plugins are promised by API 1.0
     "Adapter": "name pipelines streams scopes default guidance measured_on draws_unasked decodes_fewer batch "
     "references may_lack classes transformer scope latents timestep guided text_length image_length generated denoises "
-    "rows instruction check_call encode decode pack unpacked size arguments",
+    "fills rows instruction check_call encode decode pack unpacked size arguments",
     "Scope": "blocks summary within iterations pooled channels chosen",
     "Request": "image instruction generators size steps mask references",
     "Strategy": "name summary strength repels extra_seeds sample",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import sys
@@ -36,6 +37,10 @@ def process() -> Iterator[None]:
             yield
         except _Terminated as end:
             raise SystemExit(128 + end.args[0]) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            raise SystemExit("Error: There is no room for what is printed: No space left on device.") from None
 
 
 class _Once:

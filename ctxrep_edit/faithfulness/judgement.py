@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ctxrep_edit.errors import InputError, PluginError
+from ctxrep_edit.errors import CtxrepError, InputError, PluginError
 from ctxrep_edit.faithfulness.case import Case
 from ctxrep_edit.faithfulness.guards import Shown, plain
 from ctxrep_edit.plugins import catalog
@@ -36,6 +36,21 @@ def checks_named(preserve: str | Sequence[str | Check], also: Sequence[str] = ()
                 "them another `name`, or leave it out."
             )
     return [check for _, check in asked.values()]
+
+
+def prepared(checks: Sequence[Check]) -> None:
+    """Has each of them look for what it needs. Raises the CtxrepError of one that lacks something, and PluginError for
+    one that raises anything else."""
+    for check in checks:
+        try:
+            check.prepare()
+        except CtxrepError:
+            raise
+        except Exception as error:  # whatever it raises
+            raise PluginError(
+                f"The check {check.name} cannot be prepared: {type(error).__name__}: {str(error).removesuffix('.')}. "
+                "Leave it out, or mend it."
+            ) from error
 
 
 def judge(case: Case, checks: Sequence[Check]) -> list[dict[str, Verdict]]:

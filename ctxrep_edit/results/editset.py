@@ -247,7 +247,8 @@ class EditSet(Sequence[Edit]):
 
     def report(self, file: str | os.PathLike[str]) -> Path:
         """Writes one HTML page that needs nothing else: source, edits, region outlines, LPIPS maps, a before/after
-        slider, verdicts and recipe. Returns its path. Raises OutputError; WeightsError without the LPIPS weights.
+        slider, verdicts and recipe. Returns its path. Raises OutputError, also for a file named like anything but a
+        page; WeightsError without the LPIPS weights.
         """
         from ctxrep_edit.results.export import export_file
 

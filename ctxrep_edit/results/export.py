@@ -57,8 +57,12 @@ def export(
 
 
 def export_file(edits: EditSet, file: Any, exporter: str, made: str) -> Path:
-    """Writes `file` as what `exporter` calls `made`, in full or not at all. Raises OutputError."""
+    """Writes `file` as what `exporter` calls `made`, in full or not at all. Raises OutputError, also for the name of
+    another kind of file, which may be one that is there."""
     target = as_path(file, "file")
+    kind = Path(made).suffix
+    if target.suffix.lower() not in (kind, kind[:4], ""):  # .htm, too
+        raise OutputError(f"{target} is not named like a {made}: give it the ending {kind}.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with aside(target.parent) as work:

@@ -9,6 +9,9 @@ from typing import Any
 from diffusers import ModularPipeline
 from torch import Tensor
 
+CALLBACK = "callback_on_step_end"
+TOLD = "callback_on_step_end_tensor_inputs"
+
 
 def parameters(pipeline: Any) -> Mapping[str, Any]:
     """What its call takes, by name, with the defaults; None where there is none."""

@@ -14,6 +14,7 @@ from ctxrep_edit.faithfulness.case import Case, remade
 from ctxrep_edit.imaging import shrink_mask, to_tensor, to_tensors
 from ctxrep_edit.plugins.contracts import Run
 from ctxrep_edit.repulsion.ranks import Ranks
+from ctxrep_edit.sampling.blame import blamed
 from ctxrep_edit.sampling.candidates import Candidates
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.repeats import layout
@@ -27,8 +28,14 @@ def carry_out(plan: Plan) -> Iterator[Candidates]:
     """Makes the candidates of a plan, in as many batches as memory asks for, and in as many rounds as its policy does:
     all that are there, after each batch and each round. The last is what came of the plan.
 
-    Raises whatever the pipeline, the strategy or `on_step` raise; ModelError where memory does not suffice for one.
+    Raises whatever the pipeline, the strategy or `on_step` raise; InputError for options that the pipeline cannot do
+    with, and ModelError where memory does not suffice for one.
     """
+    with blamed(plan.pipeline, plan.adapter, plan.options):
+        yield from _made(plan)
+
+
+def _made(plan: Plan) -> Iterator[Candidates]:
     for picture in plan.shown:
         plan.bank.kept[min([0, *plan.bank.kept]) - 1] = tokens_of(plan, picture)
     rounds = Rounds(plan)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.sampling.calling import parameters
+from ctxrep_edit.sampling.calling import CALLBACK, TOLD, parameters
 from ctxrep_edit.settings import Repulsion, is_count, is_number
 
 OURS = {
@@ -28,6 +28,7 @@ ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
 SIDES = ("width", "height")
 """What an adapter sets and the caller may set instead: the size at which is edited follows from it."""
+LENGTH = "max_sequence_length"
 UNWANTED = "negative_prompt"
 """What an adapter may say where the caller does not."""
 IMPOSSIBLE = {
@@ -55,6 +56,12 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
             raise InputError(f"{name} is set by diverse_edit itself: {OURS[name]}.")
         if name in IMPOSSIBLE and value is not None:
             raise InputError(f"{name} is not possible: {IMPOSSIBLE[name]}.")
+        if name == CALLBACK and value is not None and not callable(value):
+            raise InputError(f"{name} is {value!r}, but must be a function of (pipeline, step, timestep, tensors).")
+        if name == TOLD and value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
+            raise InputError(f"{name} is {value!r}, but must be a list of names, such as ['latents'].")
+        if name == LENGTH and value is not None and not is_count(value):
+            raise InputError(f"{name} is {value!r}, but must be a whole number of tokens, at least 1.")
         if name.endswith("_scale") and value is not None and not is_number(value):
             raise InputError(f"{name} is {value!r}, but must be a number.")
     share = options.get("denoising_strength")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctxrep_edit.errors import InputError
-from ctxrep_edit.faithfulness.judgement import checks_named
+from ctxrep_edit.faithfulness.judgement import checks_named, prepared
 from ctxrep_edit.imaging import ImageLike, Source, check_aspect, mask_picture, read_references, read_source, shrink_mask
 from ctxrep_edit.plugins import catalog
 from ctxrep_edit.plugins.adapter import Adapter, Request
@@ -181,8 +181,7 @@ def plan(
     mover, checks = likened(catalog.STRATEGIES.get(strategy), like, spread, group), checks_named(preserve, also)
     policy = Policy(on_unfaithful, distinct, retries).checked(checks, n, options)
     allowed = None if mask is None else mask_picture(mask, source.size)
-    for check in checks:
-        check.prepare()
+    prepared(checks)
     n, steps = int(n), None if steps is None else int(steps)
     # 2. The pipeline, and the adapter that knows it.
     given = pipeline

@@ -17,7 +17,7 @@ from ctxrep_edit.plugins.contracts import Run, StepCallback, Strategy
 from ctxrep_edit.repulsion.bank import Bank
 from ctxrep_edit.repulsion.ranks import Ranks
 from ctxrep_edit.repulsion.registry import is_repelled
-from ctxrep_edit.sampling.calling import opaque, pictures, steps_of
+from ctxrep_edit.sampling.calling import CALLBACK, TOLD, opaque, pictures, steps_of
 from ctxrep_edit.sampling.churn import churned
 from ctxrep_edit.sampling.forming import Foresight
 from ctxrep_edit.sampling.loan import at_work, borrowed, one_by_one, seeded
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ctxrep_edit.plugins.adapter import Words
 
 OnStep = Callable[[int, int], None]
-TOLD = "callback_on_step_end_tensor_inputs"
 
 
 def sample(
@@ -61,8 +60,8 @@ def sample(
     raise.
     """
     n = part.n if isinstance(part, Pool) else len(seeds)
-    steps = _Steps(arguments.get("callback_on_step_end"), on_step)
-    arguments = {name: value for name, value in arguments.items() if name != "callback_on_step_end"}
+    steps = _Steps(arguments.get(CALLBACK), on_step)
+    arguments = {name: value for name, value in arguments.items() if name != CALLBACK}
     if told := getattr(steps.callback, "tensor_inputs", None) or arguments.get(TOLD):
         arguments[TOLD] = [*dict.fromkeys(("latents", *told))]  # which we follow, whatever the caller does
 

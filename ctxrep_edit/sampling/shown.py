@@ -19,6 +19,7 @@ from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.plugins.contracts import Run, Strategy
 from ctxrep_edit.repulsion.bank import Bank, Memory
 from ctxrep_edit.repulsion.clock import Clock, first_noise
+from ctxrep_edit.sampling.calling import CALLBACK
 from ctxrep_edit.sampling.plan import Plan
 from ctxrep_edit.sampling.provenance import fingerprint
 from ctxrep_edit.sampling.run import not_handed, sample
@@ -33,7 +34,7 @@ def tokens_of(plan: Plan, picture: Image.Image) -> Memory:
     packed = packed_latents(plan.pipeline, plan.adapter, picture)
     noise = torch.Generator().manual_seed(int(fingerprint(picture)["sha256"][:12], 16))
     settings = replace(plan.settings, oversample=1, anchor=False, churn=0.0)
-    arguments = {k: v for k, v in plan.arguments(plan.seeds[:1]).items() if k != "callback_on_step_end"}
+    arguments = {k: v for k, v in plan.arguments(plan.seeds[:1]).items() if k != CALLBACK}
     bank = Bank()
     sample(
         plan.pipeline, plan.adapter, Showing(plan.strategy, packed, noise), settings, arguments, plan.seeds[:1],

@@ -11,9 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ctxrep_edit.plugins.contracts import StepCallback
-from ctxrep_edit.sampling.calling import parameters
-
-CALLBACK = "callback_on_step_end"
+from ctxrep_edit.sampling.calling import CALLBACK, parameters
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ctxrep_edit import (
     OutputError,
     PluginError,
     Verdict,
+    assess,
 )
 
 # Checks
@@ -29,8 +30,11 @@ from ctxrep_edit import (
 class Unready(Even):
     name = "unready"
 
+    def __init__(self, error: type[Exception] = InputError) -> None:
+        self.error = error
+
     def prepare(self) -> None:
-        raise InputError("There is no judge: fetch one.")
+        raise self.error("There is no judge: fetch one.")
 
 
 class Short(Even):
@@ -92,6 +96,15 @@ def test_ctxrep_checks_say_what_is_missing_before_the_run(picture: Image.Image, 
     with pytest.raises(InputError, match=r"^There is no judge: fetch one\.$"):
         edit(picture, pipeline=pipeline, preserve=[Unready()], on_step=lambda step, of: steps.append(step))
     assert steps == []
+    unready = Unready(LookupError)
+    for asked in (
+        lambda: edit(picture, pipeline=pipeline, preserve=[unready]),
+        lambda: assess(picture, [picture], checks=[unready]),
+    ):
+        with pytest.raises(
+            PluginError, match=r"^The check unready cannot be prepared: LookupError: There is no judge: fetch one\."
+        ):
+            asked()
     with pytest.raises(InputError, match=r"^There is no check 'evn': choose one of alignment, .*, or give one of your"):
         edit(picture, pipeline=pipeline, preserve=["evn"])
 

@@ -60,9 +60,17 @@ def test_a_set_is_not_saved_over_the_picture_that_was_edited(edits: EditSet, tmp
     with pytest.raises(OutputError, match=rf"{name} is the picture that was edited, and is not replaced"):
         again.save(tmp_path)
     assert content(tmp_path) == before
-    if name != "edit-9.png":
-        with pytest.raises(OutputError, match="is the picture that was edited"):
-            again.report(tmp_path / name)
+
+
+def test_a_report_takes_no_pictures_place(edits: EditSet, tmp_path: Path) -> None:
+    edits.save(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(OutputError, match=r"edit-1\.png is not named like a report\.html: give it the ending \.html\."):
+        edits.report(tmp_path / "edit-1.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo", "png")
+    with pytest.raises(OutputError, match="photo is the picture that was edited, and is not replaced"):
+        of(edits, tmp_path / "photo").report(tmp_path / "photo")
+    (tmp_path / "photo").unlink()
     assert content(tmp_path) == before
 
 

@@ -249,7 +249,14 @@ def test_a_stream_that_is_left_leaves_nothing(pipeline: Any, picture: Image.Imag
 def test_options_are_those_of_diverse_edit(pipeline: Any, picture: Image.Image) -> None:
     with pytest.raises(InputError, match="has no option 'stepz': did you mean steps"):
         stream_edits(picture, tiny.WORDS, 3, pipeline=pipeline, stepz=3)
-    options = {"pipeline": pipeline, "seed": 3, "steps": 2, "max_sequence_length": 12, "preserve": "off", "progress": False}
+    options = {
+        "pipeline": pipeline,
+        "seed": 3,
+        "steps": 2,
+        "max_sequence_length": 12,
+        "preserve": "off",
+        "progress": False,
+    }
     made = stream_edits(picture, tiny.WORDS, 3, **options).finish()
     assert (pixels(made) == pixels(edit(picture, n=3, **options))).all()
 

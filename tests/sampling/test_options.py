@@ -19,6 +19,19 @@ from ctxrep_edit import InputError
         ({"_auto_resize": True}, r"^_auto_resize is set for you"),
         ({"stength": 0.1}, r"^FluxKontextPipeline has no option 'stength': did you mean strength\?$"),
         ({"guidance_scale": "x"}, r"^guidance_scale is 'x', but must be a number"),
+        ({"max_sequence_length": -3}, r"^max_sequence_length is -3, but must be a whole number of tokens, at least 1"),
+        ({"callback_on_step_end": 3}, r"^callback_on_step_end is 3, but must be a function of \(pipeline, step,"),
+        ({"callback_on_step_end_tensor_inputs": 3}, r"^callback_on_step_end_tensor_inputs is 3, but must be a list of"),
+        (
+            {"callback_on_step_end_tensor_inputs": ["no"]},
+            r"cannot do with what it was given as callback_on_step_end_ten",
+        ),
+        ({"max_sequence_length": 600}, r"as max_sequence_length: ValueError: .*cannot be greater than 512"),
+        (
+            {"prompt_2": 5},
+            r"^FluxKontextPipeline cannot do with what it was given as prompt_2: ValueError: .*must be of",
+        ),
+        ({"latents": torch.ones(2, 3)}, r"as latents: RuntimeError: .*Mend or leave out what it speaks of\.$"),
         ({"width": True}, r"^width is True, but must be a whole number of pixels"),
         ({"denoising_strength": 0.5}, r"has no option 'denoising_strength'"),
         ({"hold": 0}, r"^hold is a field of Repulsion: give repulsion=Repulsion\(hold=0\)\.$"),
@@ -33,6 +46,14 @@ from ctxrep_edit import InputError
 def test_what_is_refused(pipeline: Any, picture: Image.Image, option: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tiny.edit(picture, pipeline=pipeline, **option)
+
+
+def test_what_a_callback_raises_is_its_own(pipeline: Any, picture: Image.Image) -> None:
+    def fails(*_: Any) -> Any:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match=r"^mine$"):
+        tiny.edit(picture, pipeline=pipeline, width=48, callback_on_step_end=fails)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, "x", True])
