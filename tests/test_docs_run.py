@@ -13,6 +13,7 @@ import click
 import pages
 import pytest
 import skimage
+import tiny
 from click.testing import CliRunner
 from ctxrep_plugins import batch, bench, calibrate, server
 from ctxrep_plugins import page as page_plugin
@@ -26,8 +27,16 @@ from ctxrep_edit.plugins import loading
 PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"
 
 
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, whose transformer reads a guidance scale as the one of FLUX.1 Kontext does."""
+    path = tmp_path_factory.mktemp("models") / "flux"
+    tiny.save(path, guidance_embeds=True)
+    return path
+
+
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Path]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flux: Path) -> Iterator[Path]:
     """Where a reader would try a page: a folder with a few pictures, and a tiny FLUX behind the names of the big one.
 
     What the page registers is taken out afterwards.
@@ -39,7 +48,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Itera
     monkeypatch.chdir(tmp_path)
 
     def local(name: Any) -> Any:
-        return folder if str(name).startswith("black-forest-labs/FLUX.1-Kontext") else name
+        return flux if str(name).startswith("black-forest-labs/FLUX.1-Kontext") else name
 
     def place(pipe: Any, *where: Any) -> Any:
         return to(pipe, *("cpu" if item == "cuda" else item for item in where))

@@ -74,9 +74,9 @@ def transformer(guidance_embeds: bool = False) -> torch.nn.Module:
     return tiny_pipeline(guidance_embeds=guidance_embeds).transformer
 
 
-def save(folder: Path) -> None:
+def save(folder: Path, *, guidance_embeds: bool = False) -> None:
     """The pipeline as a model folder, with the profile that keeps it small."""
-    tiny_pipeline().save_pretrained(folder)
+    tiny_pipeline(guidance_embeds=guidance_embeds).save_pretrained(folder)
     config = folder / "vae" / "config.json"  # AutoencoderTiny writes one entry that it warns of when it reads it
     entries = json.loads(config.read_text("utf-8"))
     entries.pop("block_out_channels", None)
