@@ -40,7 +40,8 @@ def load_pipeline(
     model: name of an embedded model (None: kontext-nano), a local folder, or a hub id. device: a torch device; None
     takes the accelerator that torch finds, else the CPU. dtype: a torch dtype or its name; None takes float32 on a CPU
     and for an embedded model, bfloat16 elsewhere. progress: bars for downloading and reading, on stderr; an embedded
-    model is too small for them. Raises ModelError.
+    model is too small for them. An embedded model is kept, so that a later call for it may give the same object. Raises
+    ModelError.
     """
     name = os.path.expanduser(str(model or DEFAULT_MODEL))
     device = device or default_device()
