@@ -71,10 +71,10 @@ class Flux2Klein(Adapter):
         return by_area(width, height, pipeline.vae_scale_factor * 2)
 
     def check_call(self, pipeline: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        guides = "negative_prompt_embeds" if (options.get("guidance_scale") or 1) <= 1 else "guidance_scale"
-        if options.get(guides) is not None and getattr(pipeline.config, "is_distilled", False):
+        idle = "guidance_scale" if (options.get("guidance_scale") or 1) > 1 else "negative_prompt_embeds"
+        if options.get(idle) is not None and getattr(pipeline.config, "is_distilled", False):
             raise InputError(
-                f"{guides} has no effect: this {type(pipeline).__name__} is distilled to few steps and never guides. "
+                f"{idle} has no effect: this {type(pipeline).__name__} is distilled to few steps and never guides. "
                 "Leave it out."
             )
         check_guidance(pipeline, arguments, options, "guidance_scale")

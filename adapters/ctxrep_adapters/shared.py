@@ -154,8 +154,8 @@ def check_guidance(
     `Adapter.check_call`.
     """
     name = type(pipeline).__name__
-    default = inspect.signature(type(pipeline).__call__).parameters.get(scale)
-    value = arguments.get(scale, None if default is None else default.default)
+    taken = inspect.signature(type(pipeline).__call__).parameters.get(scale)
+    value = arguments.get(scale, getattr(taken, "default", None))
     negative = [option for option, said in options.items() if option.startswith(NEGATIVE) and said is not None]
     if negative and value is not None and value <= above:
         raise InputError(
@@ -173,6 +173,15 @@ def check_guidance(
         raise InputError(
             f"{scale} has no effect: {name} guides away from a negative prompt, and there is none. Give "
             f"negative_prompt, or leave {scale} out."
+        )
+
+
+def check_embedded(pipeline: Any, options: Mapping[str, Any]) -> None:
+    """Raises InputError for a guidance_scale that the transformer does not read."""
+    if options.get("guidance_scale") is not None and not pipeline.transformer.config.guidance_embeds:
+        raise InputError(
+            f"guidance_scale has no effect: the transformer of this {type(pipeline).__name__} was not distilled to "
+            "read one (guidance_embeds is off). Leave it out."
         )
 
 
@@ -219,15 +228,6 @@ def of_scaled(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
     """Scaled and shifted latents as the autoencoder decodes them."""
     about = pipeline.vae.config
     return (latents / about.scaling_factor + (about.shift_factor or 0)).to(pipeline.vae.dtype)
-
-
-def check_embedded(pipeline: Any, options: Mapping[str, Any]) -> None:
-    """Raises InputError for a guidance_scale that the transformer does not read."""
-    if options.get("guidance_scale") is not None and not pipeline.transformer.config.guidance_embeds:
-        raise InputError(
-            f"guidance_scale has no effect: the transformer of this {type(pipeline).__name__} was not distilled to "
-            "read one (guidance_embeds is off). Leave it out."
-        )
 
 
 class VideoAutoencoder(Adapter):

@@ -88,14 +88,14 @@ def _spare(output: Path | None, given: Sequence[Path]) -> None:
 
 def _suit(file: Path | None, page: Path | None) -> None:
     """Raises InputError where the names of the files to be written are none for what goes into them, or are one."""
-    from ctxrep_edit.results.aside import PICTURES
+    from ctxrep_edit.results.aside import PAGES, PICTURES
     from ctxrep_edit.results.places import same
 
     if file is not None and file.suffix.lower() in PICTURES:
         raise InputError(f"--output is {str(file)!r}, a name for a picture, but it gets JSON: name a file.json.")
     if page is None:
         return
-    if page.suffix.lower() not in (".html", ".htm"):
+    if page.suffix.lower() not in PAGES:
         raise InputError(f"--html is {str(page)!r}, but a page is written there: name a file.html.")
     page = page.expanduser()
     if file is not None and (same(file, page) or os.path.realpath(file) == os.path.realpath(page)):

@@ -17,6 +17,8 @@ PREFIX = ".ctxrep-"
 STALE = 24 * 60 * 60  # seconds after which nobody can still be writing
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 """Ends of names that no folder is meant by."""
+PAGES = (".html", ".htm")
+"""Ends of names of a page."""
 
 
 @contextmanager

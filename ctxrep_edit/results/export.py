@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxrep_edit.errors import CtxrepError, InputError, OutputError
 from ctxrep_edit.plugins import catalog
-from ctxrep_edit.results.aside import as_folder, as_path, aside, move
+from ctxrep_edit.results.aside import PAGES, as_folder, as_path, aside, move
 from ctxrep_edit.results.places import SIDECAR, Files, Numbered, Over, earlier
 
 if TYPE_CHECKING:
@@ -57,12 +57,11 @@ def export(
 
 
 def export_file(edits: EditSet, file: Any, exporter: str, made: str) -> Path:
-    """Writes `file` as what `exporter` calls `made`, in full or not at all. Raises OutputError, also for the name of
-    another kind of file, which may be one that is there."""
+    """Writes `file`, a page, as what `exporter` calls `made`, in full or not at all. Raises OutputError, also for the
+    name of another kind of file, which may be one that is there."""
     target = as_path(file, "file")
-    kind = Path(made).suffix
-    if target.suffix.lower() not in (kind, kind[:4], ""):  # .htm, too
-        raise OutputError(f"{target} is not named like a {made}: give it the ending {kind}.")
+    if target.suffix.lower() not in (*PAGES, ""):
+        raise OutputError(f"{target} is not named like a {made}: give it the ending {PAGES[0]}.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with aside(target.parent) as work:

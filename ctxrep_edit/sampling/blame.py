@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ctxrep_edit.errors import CtxrepError, InputError
+from ctxrep_edit.errors import InputError
 from ctxrep_edit.plugins.adapter import Adapter
 from ctxrep_edit.sampling.batches import out_of_memory
 from ctxrep_edit.sampling.calling import CALLBACK, pictures
@@ -28,12 +28,7 @@ def blamed(pipeline: Any, adapter: Adapter, options: Mapping[str, Any]) -> Itera
         yield
     except OF_VALUES as error:
         names = ", ".join(name for name in options if name != CALLBACK)
-        if (
-            not names
-            or isinstance(error, CtxrepError)
-            or out_of_memory(error)
-            or not _of_the_call(pipeline, adapter, error)
-        ):
+        if not names or out_of_memory(error) or not _of_the_call(pipeline, adapter, error):
             raise
         raise InputError(
             f"{type(pipeline).__name__} cannot do with what it was given as {names}: {type(error).__name__}: "
@@ -47,7 +42,7 @@ def _of_the_call(pipeline: Any, adapter: Adapter, error: Exception) -> bool:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     calls = pictures.__code__, type(adapter).instruction.__code__
     first = next((i for i, frame in enumerate(frames) if frame.f_code in calls), None)
-    if first is None or type(error).__module__ != "builtins":
+    if first is None or type(error).__module__ != "builtins":  # ours, or a library's own
         return False
     theirs = {type(of).__module__.partition(".")[0] for of in (pipeline, adapter)}
     within = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames[first:]}

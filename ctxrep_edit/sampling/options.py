@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -28,9 +28,18 @@ ALIAS = {"denoising_strength": "strength"}
 """Options by another name, as ours has theirs."""
 SIDES = ("width", "height")
 """What an adapter sets and the caller may set instead: the size at which is edited follows from it."""
-LENGTH = "max_sequence_length"
 UNWANTED = "negative_prompt"
 """What an adapter may say where the caller does not."""
+A_NUMBER = is_number, "a number"
+WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    CALLBACK: (callable, "a function of (pipeline, step, timestep, tensors)"),
+    TOLD: (
+        lambda given: isinstance(given, Sequence) and not isinstance(given, str),
+        "a list of names, such as ['latents']",
+    ),
+    "max_sequence_length": (is_count, "a whole number of tokens, at least 1"),
+}
+"""What these options must be, where they are given."""
 IMPOSSIBLE = {
     "padding_mask_crop": "pictures come back as tensors here: crop picture and mask yourself, and paste the edits back",
 }
@@ -56,14 +65,9 @@ def check_options(pipeline: Any, options: Mapping[str, Any], known: Collection[s
             raise InputError(f"{name} is set by diverse_edit itself: {OURS[name]}.")
         if name in IMPOSSIBLE and value is not None:
             raise InputError(f"{name} is not possible: {IMPOSSIBLE[name]}.")
-        if name == CALLBACK and value is not None and not callable(value):
-            raise InputError(f"{name} is {value!r}, but must be a function of (pipeline, step, timestep, tensors).")
-        if name == TOLD and value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
-            raise InputError(f"{name} is {value!r}, but must be a list of names, such as ['latents'].")
-        if name == LENGTH and value is not None and not is_count(value):
-            raise InputError(f"{name} is {value!r}, but must be a whole number of tokens, at least 1.")
-        if name.endswith("_scale") and value is not None and not is_number(value):
-            raise InputError(f"{name} is {value!r}, but must be a number.")
+        wanted = WANTED.get(name, A_NUMBER if name.endswith("_scale") else None)
+        if wanted is not None and value is not None and not wanted[0](value):
+            raise InputError(f"{name} is {value!r}, but must be {wanted[1]}.")
     share = options.get("denoising_strength")
     if share is not None and not (is_number(share) and 0 < share <= 1):
         raise InputError(f"denoising_strength is {share!r}, but must be a number above 0 and up to 1: 0 edits nothing.")
